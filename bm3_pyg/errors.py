@@ -1,0 +1,41 @@
+"""What can go wrong in a way a user can mend. Each message is one line: where, what was found, what was expected."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BM3Error(Exception):
+    """Base of every error this package raises on purpose; the ``bm3`` command prints it as one line and exits 2."""
+
+
+class DataError(BM3Error):
+    """A file or table does not hold what it should."""
+
+
+class ConfigError(BM3Error):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class RunError(BM3Error):
+    """A run directory cannot be written, resumed or loaded."""
+
+
+class TrainingError(BM3Error):
+    """Training cannot go on, for example because the loss is no longer finite."""
+
+
+def check_number(name: str, value: object, kind: type, low: float, high: float = float("inf")) -> None:
+    """Raise :class:`ConfigError` unless ``value`` is of type ``kind`` (``int`` or ``float``) in ``[low, high)``."""
+    accepted = (int, float) if kind is float else (int,)
+    if isinstance(value, bool) or not isinstance(value, accepted) or not low <= value < high:
+        bounds = f"at least {low:g}" + ("" if high == float("inf") else f" and below {high:g}")
+        raise ConfigError(f"{name}: got {value!r}, expected {'a number' if kind is float else 'an integer'} {bounds}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``" (did you mean 'x'?)"`` for the known name most like ``name``, or the list of known names."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
