@@ -39,3 +39,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
+
+
+def one_line(error: BaseException) -> str:
+    """What another library's error says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

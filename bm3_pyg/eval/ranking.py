@@ -1,0 +1,162 @@
+"""Full ranking: every item is ranked for every user, in blocks of users so that memory stays bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.metrics import (
+    LinkPredHitRatio,
+    LinkPredMAP,
+    LinkPredMetricCollection,
+    LinkPredMRR,
+    LinkPredNDCG,
+    LinkPredPrecision,
+    LinkPredRecall,
+)
+
+from bm3_pyg.data import edges_of
+from bm3_pyg.errors import ConfigError, DataError, check_number
+from bm3_pyg.ops import masked_topk
+from bm3_pyg.protocols import Recommender, Scorer
+
+METRICS = {
+    "recall": LinkPredRecall,
+    "ndcg": LinkPredNDCG,
+    "precision": LinkPredPrecision,
+    "map": LinkPredMAP,
+    "mrr": LinkPredMRR,
+    "hitrate": LinkPredHitRatio,
+}
+SPLITS = ("train", "val", "test")
+HIDDEN = {"train": ("train",), "seen": ("train", "val")}
+TOP_K = (5, 10, 20, 50)
+MEMORY_MB = 256
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Lists of item ids by user: user u has ``items[indptr[u]:indptr[u + 1]]``, ascending and distinct."""
+
+    indptr: Tensor
+    items: Tensor
+
+    @classmethod
+    def of(cls, edge_index: Tensor, num_users: int, num_items: int) -> Ragged:
+        """Group ``edge_index`` [2, E] (user ids above item ids) by user."""
+        key = (edge_index[0] * num_items + edge_index[1]).unique()
+        counts = torch.bincount(key // num_items, minlength=num_users)
+        return cls(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), key % num_items)
+
+    def count(self) -> Tensor:
+        """Number of items of every user, [U]."""
+        return self.indptr.diff()
+
+    def to(self, device: torch.device) -> Ragged:
+        return Ragged(self.indptr.to(device), self.items.to(device))
+
+    def pairs(self, users: Tensor) -> Tensor:
+        """The entries of ``users`` [B] as (position in ``users``, item id), [2, n]."""
+        start, count = self.indptr[users], self.count()[users]
+        position = torch.repeat_interleave(torch.arange(users.numel(), device=users.device), count)
+        offset = torch.arange(position.numel(), device=users.device) - (count.cumsum(0) - count)[position]
+        return torch.stack([position, self.items[start[position] + offset]])
+
+
+@dataclass(frozen=True)
+class RankingTask:
+    """What one evaluation ranks: the users with positives, their positives, and the items hidden from them.
+
+    ``dropped`` counts the users with positives but without training interactions, who are left out.
+    """
+
+    users: Tensor
+    positives: Ragged
+    hidden: Ragged
+    num_items: int
+    dropped: int
+
+    def to(self, device: torch.device) -> RankingTask:
+        return replace(
+            self, users=self.users.to(device), positives=self.positives.to(device), hidden=self.hidden.to(device)
+        )
+
+
+def evaluate(
+    model: Recommender,
+    data: HeteroData,
+    split: str = "test",
+    k: Sequence[int] = TOP_K,
+    mask: str = "train",
+    memory_mb: int = MEMORY_MB,
+) -> dict[str, float]:
+    """Metrics of a full ranking, means over the users with positives in ``split`` and training interactions.
+
+    Args:
+        model: any recommender.
+        data: the dataset.
+        split: ``train``, ``val`` or ``test``.
+        k: cut-offs; one beyond the catalogue ranks the whole catalogue.
+        mask: ``train`` hides training items from the ranking; ``seen`` hides validation items at test too.
+        memory_mb: size in MiB of a block of scores.
+
+    Returns:
+        ``{"recall@5": ..., "ndcg@5": ..., ...}``, unrounded: Recall, NDCG, Precision, MAP, MRR and HitRate at each k.
+
+    Raises:
+        ConfigError: for an unknown split or mask, or a k below 1.
+        DataError: if no user has positives in the split.
+    """
+    return rank(model.scorer(), ranking_task(data, split, mask), k, memory_mb)
+
+
+def ranking_task(data: HeteroData, split: str, mask: str = "train") -> RankingTask:
+    """Prepare an evaluation of ``split``, to be ranked as often as needed."""
+    if split not in SPLITS:
+        raise ConfigError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}")
+    if mask not in HIDDEN:
+        raise ConfigError(f"mask: got {mask!r}, expected one of {', '.join(HIDDEN)}")
+    num_users, num_items = data["user"].num_nodes, data["item"].num_nodes
+    lists = {name: Ragged.of(edges_of(data, name), num_users, num_items) for name in SPLITS}
+    positives = lists[split]
+    has_positives = positives.count() > 0
+    trained = lists["train"].count() > 0
+    users = (has_positives & trained).nonzero().view(-1)
+    if users.numel() == 0:
+        raise DataError(f"dataset: no user has both {split} and training interactions, nothing to evaluate")
+    hidden = [edges_of(data, name) for name in HIDDEN[mask] if name != split]
+    hidden_edges = torch.cat(hidden, dim=1) if hidden else torch.empty(2, 0, dtype=torch.long)
+    return RankingTask(
+        users,
+        positives,
+        Ragged.of(hidden_edges, num_users, num_items),
+        num_items,
+        int((has_positives & ~trained).sum()),
+    )
+
+
+@torch.no_grad()
+def rank(scorer: Scorer, task: RankingTask, k: Sequence[int] = TOP_K, memory_mb: int = MEMORY_MB) -> dict[str, float]:
+    """Rank all items for each user of ``task`` and measure the ranking; see :func:`evaluate`."""
+    for cutoff in k:
+        check_number("k", cutoff, int, 1)
+    metrics = LinkPredMetricCollection({f"{name}@{c}": metric(k=c) for c in k for name, metric in METRICS.items()})
+    metrics.double()
+    for users in task.users.split(block_size(task.num_items, memory_mb)):
+        scores = scorer(users)
+        if scores.device != task.users.device:
+            task, users = task.to(scores.device), users.to(scores.device)
+            metrics.to(scores.device)
+        values, ids = masked_topk(scores, task.hidden.indptr, task.hidden.items, max(k), rows=users)
+        # A hidden item is no recommendation. PyG reads -1 as the last item, so the id past the end stands for none.
+        ids = ids.masked_fill(values == float("-inf"), task.num_items)
+        metrics.update(ids, task.positives.pairs(users))
+    return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def block_size(num_items: int, memory_mb: int) -> int:
+    """Number of users whose float32 scores of all items fill ``memory_mb`` MiB."""
+    return max(1, memory_mb * 2**20 // (4 * num_items))

@@ -1,0 +1,83 @@
+"""Top-k lists for given users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.data import edges_of
+from bm3_pyg.errors import DataError, check_number
+from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, block_size
+from bm3_pyg.ops import masked_topk
+from bm3_pyg.protocols import Recommender
+
+
+@torch.no_grad()
+def recommend(
+    model: Recommender,
+    users: Tensor | Sequence[int],
+    k: int = 20,
+    exclude: HeteroData | None = None,
+    candidates: Tensor | Sequence[int] | None = None,
+    memory_mb: int = MEMORY_MB,
+) -> tuple[Tensor, Tensor]:
+    """The k best items for each user, best first.
+
+    Args:
+        model: any recommender.
+        users: [B] user ids (positions, not the ids of the source files: see :func:`bm3_pyg.data.index_of`).
+        k: length of the lists.
+        exclude: a dataset whose interactions (training, validation and test) are not recommended again.
+        candidates: item ids to choose from; all items by default.
+        memory_mb: size in MiB of a block of scores.
+
+    Returns:
+        Item ids [B, k] and scores [B, k]; where fewer than k items are left, id -1 and score -inf.
+
+    Raises:
+        ConfigError: if k is not a positive integer.
+        DataError: if a user or a candidate is out of range.
+    """
+    check_number("k", k, int, 1)
+    users = torch.as_tensor(users, dtype=torch.long).view(-1)
+    scorer = model.scorer()
+    if users.numel() == 0:
+        return users.new_empty(0, k), torch.empty(0, k)
+    num_items = scorer(users[:1].clamp(0, 0)).size(1)
+    hidden = _hidden(exclude, int(users.max()) + 1, num_items)
+    _check_range("user", users, hidden.indptr.numel() - 1)
+    barred = None
+    if candidates is not None:
+        candidates = torch.as_tensor(candidates, dtype=torch.long).view(-1)
+        _check_range("candidate", candidates, num_items)
+        barred = torch.ones(num_items, dtype=torch.bool)
+        barred[candidates] = False
+
+    ids = users.new_full((users.numel(), k), -1)
+    scores = torch.full((users.numel(), k), float("-inf"))
+    size = block_size(num_items, memory_mb)
+    for start in range(0, users.numel(), size):
+        block = users[start : start + size]
+        block_scores = scorer(block)
+        if barred is not None:
+            block_scores = block_scores.masked_fill(barred.to(block_scores.device), float("-inf"))
+        values, best = masked_topk(block_scores, hidden.indptr, hidden.items, k, rows=block)
+        scores[start : start + size, : values.size(1)] = values.to(scores)
+        ids[start : start + size, : best.size(1)] = best.masked_fill(values == float("-inf"), -1).to(ids)
+    return ids, scores
+
+
+def _hidden(exclude: HeteroData | None, num_users: int, num_items: int) -> Ragged:
+    if exclude is None:
+        return Ragged.of(torch.empty(2, 0, dtype=torch.long), num_users, num_items)
+    seen = torch.cat([edges_of(exclude, split) for split in SPLITS], dim=1)
+    return Ragged.of(seen, exclude["user"].num_nodes, num_items)
+
+
+def _check_range(what: str, ids: Tensor, size: int) -> None:
+    wrong = ids[(ids < 0) | (ids >= size)]
+    if wrong.numel():
+        raise DataError(f"{what}: got id {int(wrong[0])}, expected one from 0 to {size - 1}")

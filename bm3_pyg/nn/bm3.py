@@ -1,0 +1,236 @@
+"""BM3: bootstrapped multi-modal model for recommendation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.data import modalities as modalities_of
+from bm3_pyg.errors import ConfigError, RunError, check_number
+from bm3_pyg.nn.objective import Batch, BM3Losses, BootstrapObjective
+from bm3_pyg.nn.row_table import RowTable
+from bm3_pyg.ops import build_graph, propagate
+from bm3_pyg.protocols import Scorer
+
+OFFICIAL_NAMES = MappingProxyType({"image": "image", "text": "text"})
+
+
+class BM3(nn.Module):
+    r"""The recommender of Zhou et al., `"Bootstrap Latent Representations for Multi-modal Recommendation"
+    <https://arxiv.org/abs/2207.05969>`_, WWW 2023.
+
+    Id embeddings are propagated over the interaction graph as in LightGCN,
+    :math:`H = \frac{1}{L+1} \sum_{l=0}^{L} \hat{A}^l [E_U; E_I]`, with a residual on the items,
+    :math:`h_u = H_U, h_i = H_I + E_I`; features are projected, :math:`h_m = X_m W_m^T + b_m`; and
+    :class:`~bm3_pyg.nn.BootstrapObjective` trains them without negative samples. A user's score of an item is
+    :math:`f(h_u) \cdot f(h_i)`.
+
+    The features are trained too, as for the published numbers, unless ``freeze_features``. No gradient of the
+    alignment and masking losses reaches the id embeddings: features act on the ranking only through f.
+
+    Args:
+        num_users: number of users U.
+        num_items: number of items I.
+        edge_index: [2, E] training interactions, user ids above item ids; repeated ones count once.
+        modalities: ``{name: [I, d]}`` item features; none for a model on ids alone.
+        embedding_dim: dimension D.
+        num_layers: propagation layers L.
+        dropout: rate of the targets' dropout, in [0, 1).
+        reg_weight: weight of the regularisation.
+        align_weight: weight of the alignment and masking losses.
+        freeze_features: keep the features as they are; far less memory and time.
+        encoder: a module mapping ``(x [U + I, D], edge_index [2, 2E])`` to [U + I, D], in place of the propagation;
+            users come first in its id space and every interaction stands in both directions.
+
+    Raises:
+        ConfigError: if an option is of the wrong type or out of range, or features do not have one row per item.
+        DataError: if ``edge_index`` names a user or item outside the range.
+    """
+
+    features: Mapping[str, RowTable]
+    projections: Mapping[str, nn.Linear]
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        edge_index: Any,
+        *,
+        modalities: Mapping[str, Tensor] | None = None,
+        embedding_dim: int = 64,
+        num_layers: int = 1,
+        dropout: float = 0.5,
+        reg_weight: float = 0.1,
+        align_weight: float = 2.0,
+        freeze_features: bool = False,
+        encoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        check_number("num_users", num_users, int, 1)
+        check_number("num_items", num_items, int, 1)
+        check_number("num_layers", num_layers, int, 0)
+        if not isinstance(freeze_features, bool):
+            raise ConfigError(f"freeze_features: got {freeze_features!r}, expected true or false")
+        features = dict(modalities or {})
+        for name, feature in features.items():
+            if feature.dim() != 2 or feature.size(0) != num_items:
+                raise ConfigError(f"modality {name}: got shape {list(feature.shape)}, expected [{num_items}, d]")
+
+        self.num_users = num_users
+        self.num_items = num_items
+        self.num_layers = num_layers
+        self.freeze_features = freeze_features
+        self.graph = build_graph(edge_index, num_users, num_items)
+        self.objective = BootstrapObjective(embedding_dim, tuple(features), dropout, reg_weight, align_weight)
+        self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, embedding_dim)))
+        self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
+        # Training changes a table in place, so it must not share memory with the caller's tensor.
+        tables = {n: RowTable(x if freeze_features else x.clone(), not freeze_features) for n, x in features.items()}
+        linears = {name: nn.Linear(feature.size(1), embedding_dim) for name, feature in features.items()}
+        for linear in linears.values():
+            nn.init.xavier_normal_(linear.weight)
+        self.features = nn.ModuleDict(tables)  # type: ignore[assignment]
+        self.projections = nn.ModuleDict(linears)  # type: ignore[assignment]
+        self.encoder = encoder
+        if encoder is not None:
+            forward = torch.stack([edge_index[0], edge_index[1] + num_users]).unique(dim=1)
+            self.register_buffer("edge_index", torch.cat([forward, forward.flip(0)], dim=1), persistent=False)
+
+    @classmethod
+    def from_data(cls, data: HeteroData, **options: Any) -> BM3:
+        """A model of the training interactions and item features in ``data``.
+
+        Args:
+            data: the dataset.
+            options: the constructor's; ``modalities`` may also be a list of names among those in ``data`` (all by
+                default, ``[]`` for ids alone).
+
+        Raises:
+            ConfigError: if a modality is not in ``data``, or as the constructor does.
+        """
+        features = modalities_of(data)
+        chosen = options.pop("modalities", None)
+        if isinstance(chosen, Mapping):
+            features = dict(chosen)
+        elif chosen is not None:
+            if not isinstance(chosen, (list, tuple)):
+                raise ConfigError(f"modalities: got {chosen!r}, expected a list of names")
+            if unknown := [name for name in chosen if name not in features]:
+                raise ConfigError(f"modalities: got {unknown[0]!r}, the dataset has {', '.join(features) or 'none'}")
+            features = {name: features[name] for name in chosen}
+        edge_index = data["user", "rates", "item"].edge_index
+        return cls(data["user"].num_nodes, data["item"].num_nodes, edge_index, modalities=features, **options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's options, as plain values; with ``modalities`` by name. Enough to build the model anew."""
+        return {
+            "modalities": list(self.features),
+            "embedding_dim": self.user_embedding.size(1),
+            "num_layers": self.num_layers,
+            "dropout": self.objective.dropout,
+            "reg_weight": self.objective.reg_weight,
+            "align_weight": self.objective.align_weight,
+            "freeze_features": self.freeze_features,
+            "encoder": None if self.encoder is None else type(self.encoder).__name__,
+        }
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """h_u [U, D] and h_i [I, D], before the predictor."""
+        users, items = self.user_embedding, self.item_embedding
+        if self.encoder is None:
+            hidden_users, hidden_items = propagate(self.graph, users, items, self.num_layers)
+        else:
+            hidden = self.encoder(torch.cat([users, items]), self.edge_index)
+            hidden_users, hidden_items = hidden.split([self.num_users, self.num_items])
+        return hidden_users, hidden_items + items
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """f(h_u) [U, D] and f(h_i) [I, D]: their dot products are the scores."""
+        users, items = self.forward()
+        return self.objective.predictor(users), self.objective.predictor(items)
+
+    @torch.no_grad()
+    def scorer(self) -> Scorer:
+        """Propagate once; the returned function maps user ids [B] to scores [B, I]."""
+        users, items = self.embed()
+        return lambda ids: users[ids] @ items.T
+
+    def loss(
+        self,
+        users: Tensor,
+        items: Tensor,
+        *,
+        masks: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> BM3Losses:
+        """Losses of the interactions ``(users[b], items[b])``, both [B]. Dropout is applied in eval mode too.
+
+        Args:
+            users: [B] user ids.
+            items: [B] item ids.
+            masks: boolean keep-masks in place of random ones: ``{"user": [U, D], "item": [I, D], modality: [I, D]}``.
+            generator: source of the random masks; PyTorch's global one by default.
+        """
+        batch = Batch.of(users, items)
+        hidden_users, hidden_items = self.forward()
+        regularisation = (hidden_users.norm() + hidden_items.norm()) / self.num_items
+        return self.objective.on_batch(
+            batch,
+            hidden_users[batch.users],
+            hidden_items[batch.items],
+            {name: self.features[name].project(batch.items, self.projections[name]) for name in self.features},
+            regularisation,
+            masks=masks,
+            generator=generator,
+        )
+
+    def load_official_state_dict(
+        self, state_dict: Mapping[str, Tensor], names: Mapping[str, str] = OFFICIAL_NAMES
+    ) -> None:
+        """Load weights saved by the authors' code or MMRec.
+
+        Args:
+            state_dict: ``user_embedding.weight``, ``item_id_embedding.weight``, ``predictor.*`` and, for each of their
+                modalities (``image``, ``text``), ``image_embedding.weight`` and ``image_trs.*``.
+            names: their modality names to ours; ``{"text": "audio"}`` loads their text weights into our audio.
+
+        Raises:
+            RunError: if a weight is missing, unknown or of another shape; nothing is loaded then.
+        """
+        targets: dict[str, Tensor] = {
+            "user_embedding.weight": self.user_embedding,
+            "item_id_embedding.weight": self.item_embedding,
+            "predictor.weight": self.objective.predictor.weight,
+            "predictor.bias": self.objective.predictor.bias,
+        }
+        for theirs, ours in names.items():
+            if ours in self.features:
+                targets[f"{theirs}_embedding.weight"] = self.features[ours].weight
+                targets[f"{theirs}_trs.weight"] = self.projections[ours].weight
+                targets[f"{theirs}_trs.bias"] = self.projections[ours].bias
+        if absent := set(self.features) - set(names.values()):
+            raise RunError(f"modality {min(absent)}: names does not say which of the checkpoint's modalities it is")
+        if missing := targets.keys() - state_dict.keys():
+            raise RunError(f"checkpoint: no weight {min(missing)!r}, found {', '.join(sorted(state_dict))}")
+        if unknown := state_dict.keys() - targets.keys():
+            raise RunError(f"checkpoint: unknown weight {min(unknown)!r}, expected only {', '.join(sorted(targets))}")
+        for key, target in targets.items():
+            if state_dict[key].shape != target.shape:
+                found, expected = list(state_dict[key].shape), list(target.shape)
+                raise RunError(f"checkpoint: {key} has shape {found}, expected {expected}: another dataset or setting?")
+        with torch.no_grad():
+            for table in self.features.values():
+                table.flush()
+            for key, target in targets.items():
+                target.copy_(state_dict[key])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BM3:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.graph = self.graph.to(self.user_embedding.device)
+        return self

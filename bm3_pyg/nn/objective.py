@@ -1,0 +1,172 @@
+r"""The bootstrap objective of BM3, usable on any recommender's embeddings.
+
+Zhou et al., `"Bootstrap Latent Representations for Multi-modal Recommendation"
+<https://arxiv.org/abs/2207.05969>`_, WWW 2023, sections 3.2 and 3.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bm3_pyg.errors import check_number
+
+
+class BM3Losses(NamedTuple):
+    """Scalar losses of one batch. The components are unweighted; ``total`` is their weighted sum."""
+
+    total: Tensor
+    reconstruction: Tensor
+    alignment: Tensor
+    masking: Tensor
+    regularisation: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch of B interactions in terms of its distinct nodes.
+
+    ``users`` [u] and ``items`` [i] are the distinct ids, ascending; interaction ``b`` joins
+    ``users[user_of[b]]`` and ``items[item_of[b]]``.
+    """
+
+    users: Tensor
+    items: Tensor
+    user_of: Tensor
+    item_of: Tensor
+
+    @classmethod
+    def of(cls, users: Tensor, items: Tensor) -> Batch:
+        distinct_users, user_of = users.unique(return_inverse=True)
+        distinct_items, item_of = items.unique(return_inverse=True)
+        return cls(distinct_users, distinct_items, user_of, item_of)
+
+
+class BootstrapObjective(nn.Module):
+    r"""BM3's losses, given embeddings and modality latents, without negative samples.
+
+    With the online prediction :math:`f(h)` and the target :math:`t = \mathrm{dropout}(\mathrm{sg}(h))`, sg being the
+    stop-gradient, :math:`C(a, b) = 1 - \mathrm{mean}_b \cos(a, b)` and D the embedding dimension:
+
+    .. math::
+        L_{rec} &= C(f(h_u), t_i) + C(f(h_i), t_u) \\
+        L_{align} &= \sum_m C(f(h_m), t_i), \quad L_{mask} = \sum_m C(f(h_m), t_m) \\
+        L_{reg} &= (\lVert h_U \rVert_F + \lVert h_I \rVert_F) / I \\
+        L &= L_{rec} + \text{align\_weight} \cdot (L_{align} + L_{mask}) + \text{reg\_weight} \cdot L_{reg}
+
+    Every node has one dropout mask per call, however often it stands in the batch.
+
+    Args:
+        dim: embedding dimension D.
+        modalities: names of the modalities that will be given.
+        dropout: rate of the targets' dropout, in [0, 1).
+        reg_weight: weight of the regularisation, over all users and items.
+        align_weight: weight of alignment and masking.
+
+    Raises:
+        ConfigError: if a number is out of range.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        modalities: Sequence[str] = (),
+        dropout: float = 0.5,
+        reg_weight: float = 0.1,
+        align_weight: float = 2.0,
+    ) -> None:
+        super().__init__()
+        check_number("embedding_dim", dim, int, 1)
+        check_number("dropout", dropout, float, 0, 1)
+        check_number("reg_weight", reg_weight, float, 0)
+        check_number("align_weight", align_weight, float, 0)
+        self.modalities = tuple(modalities)
+        self.dropout = dropout
+        self.reg_weight = reg_weight
+        self.align_weight = align_weight
+        self.predictor = nn.Linear(dim, dim)
+        nn.init.xavier_normal_(self.predictor.weight)
+
+    def forward(
+        self,
+        user_emb: Tensor,
+        item_emb: Tensor,
+        latents: Mapping[str, Tensor],
+        users: Tensor,
+        items: Tensor,
+        *,
+        masks: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> BM3Losses:
+        """Losses of the interactions ``(users[b], items[b])``.
+
+        Args:
+            user_emb: [U, D] embeddings of all users, with gradient.
+            item_emb: [I, D] embeddings of all items, with gradient.
+            latents: ``{modality: [I, D]}`` projected features of all items, with gradient.
+            users: [B] user ids.
+            items: [B] item ids.
+            masks: boolean keep-masks in place of random ones: ``{"user": [U, D], "item": [I, D], modality: [I, D]}``.
+            generator: source of the random masks; PyTorch's global one by default.
+        """
+        batch = Batch.of(users, items)
+        return self.on_batch(
+            batch,
+            user_emb[batch.users],
+            item_emb[batch.items],
+            {name: latents[name][batch.items] for name in self.modalities},
+            (user_emb.norm() + item_emb.norm()) / item_emb.size(0),
+            masks=masks,
+            generator=generator,
+        )
+
+    def on_batch(
+        self,
+        batch: Batch,
+        user_rows: Tensor,
+        item_rows: Tensor,
+        latent_rows: Mapping[str, Tensor],
+        regularisation: Tensor,
+        *,
+        masks: Mapping[str, Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> BM3Losses:
+        """The same losses from the batch's distinct rows only: ``user_rows`` [u, D], ``item_rows`` and each of
+        ``latent_rows`` [i, D], in the order of ``batch.users`` and ``batch.items``; ``regularisation`` is L_reg."""
+
+        def target(name: str, rows: Tensor, nodes: Tensor) -> Tensor:
+            keep = None if masks is None else masks[name][nodes]
+            return self._target(rows, keep, generator)
+
+        user_target = target("user", user_rows, batch.users)
+        item_target = target("item", item_rows, batch.items)
+        online_user, online_item = self.predictor(user_rows), self.predictor(item_rows)
+        reconstruction = (
+            2
+            - F.cosine_similarity(online_user[batch.user_of], item_target[batch.item_of]).mean()
+            - F.cosine_similarity(online_item[batch.item_of], user_target[batch.user_of]).mean()
+        )
+
+        share = torch.bincount(batch.item_of, minlength=batch.items.numel()).to(item_rows) / batch.item_of.numel()
+        alignment = masking = torch.zeros_like(reconstruction)
+        for name in self.modalities:
+            online = self.predictor(latent_rows[name])
+            modality_target = target(name, latent_rows[name], batch.items)
+            alignment = alignment + 1 - (F.cosine_similarity(online, item_target) * share).sum()
+            masking = masking + 1 - (F.cosine_similarity(online, modality_target) * share).sum()
+
+        total = reconstruction + self.align_weight * (alignment + masking) + self.reg_weight * regularisation
+        return BM3Losses(total, reconstruction, alignment, masking, regularisation)
+
+    def _target(self, rows: Tensor, keep: Tensor | None, generator: torch.Generator | None) -> Tensor:
+        rows = rows.detach()
+        if keep is None:
+            if self.dropout == 0:
+                return rows
+            keep = torch.rand(rows.shape, generator=generator, device=rows.device) >= self.dropout
+        return rows * keep / (1 - self.dropout)

@@ -1,0 +1,52 @@
+"""Tables that read well on a terminal and are Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+HEADLINE = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+
+
+def metrics_table(rows: Mapping[str, Mapping[str, float]], metrics: Sequence[str] = HEADLINE) -> str:
+    """One row a name, one column a metric, four decimals; a metric that a row lacks stays empty."""
+    body = [[name, *(_cell(values.get(metric)) for metric in metrics)] for name, values in rows.items()]
+    headers = ["", *(_title(metric) for metric in metrics)]
+    return tabulate(
+        body, headers, tablefmt="github", disable_numparse=True, colalign=["left"] + ["right"] * len(metrics)
+    )
+
+
+def _title(metric: str) -> str:
+    name, _, cutoff = metric.partition("@")
+    return (
+        f"{ {'ndcg': 'NDCG', 'map': 'MAP', 'mrr': 'MRR', 'hitrate': 'HitRate'}.get(name, name.capitalize()) }@{cutoff}"
+    )
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def description(card: Mapping[str, Any]) -> str:
+    """The dataset card of :func:`bm3_pyg.data.describe` as text."""
+    splits = card["splits"]
+    facts = [
+        ("users", f"{card['users']:,}"),
+        ("items", f"{card['items']:,}"),
+        ("interactions", f"{card['interactions']:,}"),
+        ("  train, val, test", ", ".join(f"{splits[name]:,}" for name in ("train", "val", "test"))),
+        ("sparsity", f"{card['sparsity']:.4%}"),
+    ]
+    for kind, degree in card["degrees"].items():
+        spread = f"{degree['min']:,} to {degree['max']:,}, median {degree['median']:g}, mean {degree['mean']:.1f}"
+        facts.append((f"training interactions a {kind}", spread))
+    facts.append(("users without training", f"{card['users_without_training']:,}"))
+    facts.append(("items without training", f"{card['cold_items']:,}"))
+    for name, modality in card["modalities"].items():
+        facts.append((f"feature {name}", f"{modality['dim']:,}-d, {modality['missing']:,} items without"))
+    facts += [(f"sha256 of {name}", digest) for name, digest in card["files"].items()]
+    facts.append(("fingerprint", card["fingerprint"]))
+    return f"{card['name'] or 'dataset'}\n{tabulate(facts, tablefmt='plain', disable_numparse=True)}"

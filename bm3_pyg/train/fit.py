@@ -1,0 +1,278 @@
+"""The training loop: batches, early stopping, checkpoints, resume."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.data import edges_of
+from bm3_pyg.errors import DataError, TrainingError
+from bm3_pyg.eval import rank, ranking_task
+from bm3_pyg.optim import build_optimizer
+from bm3_pyg.train.config import TrainConfig
+from bm3_pyg.train.environment import peak_memory_mb
+from bm3_pyg.train.interrupt import StopFlag, stop_flag
+from bm3_pyg.train.progress import Progress
+from bm3_pyg.train.run import RunFolder
+
+SELECTION = "recall@20"
+Callback = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class TrainResult:
+    """What training found. ``model`` holds the weights of ``best_epoch`` when :func:`fit` returns.
+
+    ``val`` and ``test`` are the metrics of the selected epoch, empty where the split has no interactions;
+    ``history`` has one record an epoch: losses, validation metrics, seconds, peak memory.
+    """
+
+    best_epoch: int
+    val: dict[str, float]
+    test: dict[str, float]
+    history: list[dict[str, Any]]
+    out: Path | None
+
+
+@dataclass
+class State:
+    """Where training stands, between two steps."""
+
+    epoch: int = 0
+    step: int = 0
+    order: Tensor | None = None
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    best_epoch: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    without_gain: int = 0
+    seconds: float = 0.0
+
+
+def fit(
+    model: nn.Module,
+    data: HeteroData,
+    config: TrainConfig | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    verbose: bool = True,
+) -> TrainResult:
+    """Train ``model`` on the training interactions of ``data``, select by validation Recall@20, test once.
+
+    Args:
+        model: a :class:`~bm3_pyg.protocols.Trainable` module; it trains on the device it is on.
+        data: the dataset.
+        config: settings; the published ones by default.
+        out: folder of the run: config.yaml, environment.json, history.jsonl, best.pt, last.pt, metrics.json. Without
+            it nothing is written.
+        resume: continue the run in ``out`` where its last checkpoint left it. On a CPU the result is bit-identical to
+            that of an uninterrupted run. Only ``max_epochs``, ``min_epochs``, ``patience`` and
+            ``checkpoint_seconds`` may differ from the first call.
+        callbacks: functions called with each epoch's record.
+        verbose: show a progress bar on a terminal, lines elsewhere.
+
+    Returns:
+        The result; ``model`` then holds the selected weights.
+
+    Raises:
+        RunError: if ``out`` exists and ``resume`` is false, cannot be written, or belongs to another run.
+        TrainingError: if the loss is not finite; the checkpoints before it stay.
+        DataError: if there is no training interaction.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved in ``out``.
+    """
+    config = config or TrainConfig()
+    training = edges_of(data, "train")
+    if training.size(1) == 0:
+        raise DataError("dataset: no training interactions")
+    folder = None if out is None else RunFolder.open(Path(out), model, data, config, resume)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus), stop_flag() if folder else nullcontext(StopFlag()) as flag:
+        torch.manual_seed(config.seed)
+        loop = _Loop(model, data, config, device, folder, callbacks, verbose)
+        if folder is not None and folder.has_last():
+            loop.restore()
+        try:
+            loop.run(training, flag)
+        finally:
+            loop.progress.close()
+        return loop.finish()
+
+
+class _Loop:
+    """One run of :func:`fit`: the state, and what acts on it."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: HeteroData,
+        config: TrainConfig,
+        device: torch.device,
+        folder: RunFolder | None,
+        callbacks: Sequence[Callback],
+        verbose: bool,
+    ) -> None:
+        self.model: Any = model
+        self.data = data
+        self.config = config
+        self.folder = folder
+        self.callbacks = callbacks
+        self.device = device
+        self.optimizer = build_optimizer(model, lr=config.lr)
+        self.validation = _task(data, "val", config.mask)
+        self.state = State()
+        self.history: list[dict[str, Any]] = []
+        self.best_weights: dict[str, Tensor] = {}
+        self.saved_at = time.monotonic()
+        self.progress = Progress(config.max_epochs, verbose)
+
+    def run(self, training: Tensor, flag: StopFlag) -> None:
+        if self.folder is not None and not self.state.epoch and not self.state.step:
+            self.save()
+        users, items = training.to(self.device)
+        while not self._is_over():
+            started, before = time.perf_counter(), self.state.seconds
+            self.model.train()
+            for batch in self._batches(users.numel()):
+                self._step(users[batch], items[batch])
+                if flag.set:
+                    self.state.seconds = before + time.perf_counter() - started
+                    self._interrupted()
+            losses = self._mean_losses()
+            self._end_epoch(losses, before + time.perf_counter() - started)
+            if flag.set:
+                self._interrupted()
+
+    def finish(self) -> TrainResult:
+        """Load the selected weights, test them, and write what remains to be written."""
+        if self.folder is not None:
+            self.save()
+            self.best_weights = self.folder.load_best(self.device)
+        self.model.load_state_dict(self.best_weights)
+        task = _task(self.data, "test", self.config.mask)
+        test = {} if task is None else rank(self.model.scorer(), task)
+        result = TrainResult(
+            self.state.best_epoch, self.state.best, test, self.history, self.folder.path if self.folder else None
+        )
+        if self.folder is not None:
+            self.folder.write_metrics(result.best_epoch, result.val, result.test)
+        return result
+
+    def save(self) -> None:
+        """Write everything needed to go on from here, rows that wait for their update as they are."""
+        assert self.folder is not None
+        self.folder.save_last(
+            {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "state": asdict(self.state),
+                "rng": torch.get_rng_state(),
+                "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            }
+        )
+        self.saved_at = time.monotonic()
+
+    def restore(self) -> None:
+        assert self.folder is not None
+        checkpoint = self.folder.load_last(self.device)
+        self.model.load_state_dict(checkpoint["model"])
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        self.state = State(**checkpoint["state"])
+        torch.set_rng_state(checkpoint["rng"].cpu())
+        if checkpoint["cuda_rng"] and self.device.type == "cuda":
+            torch.cuda.set_rng_state_all([state.cpu() for state in checkpoint["cuda_rng"]])
+        self.history = self.folder.rewind_history(self.state.epoch)
+        self.progress.resume(self.history)
+
+    def _is_over(self) -> bool:
+        state, config = self.state, self.config
+        stopped = state.without_gain >= config.patience and state.epoch >= config.min_epochs
+        return state.epoch >= config.max_epochs or stopped
+
+    def _batches(self, count: int) -> Iterator[Tensor]:
+        """Positions of the interactions of each step left in this epoch."""
+        if self.state.order is None:
+            self.state.order = torch.randperm(count)
+        batches = self.state.order.to(self.device).split(self.config.batch_size)
+        for batch in batches[self.state.step :]:
+            yield batch
+            self.progress.step(self.state.step, len(batches))
+
+    def _step(self, users: Tensor, items: Tensor) -> None:
+        losses = self.model.loss(users, items)
+        losses.total.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        for name, value in losses._asdict().items():
+            total = self.state.sums.get(name)
+            weighted = value.detach().double() * users.numel()
+            self.state.sums[name] = weighted if total is None else total + weighted
+        self.state.step += 1
+
+    def _mean_losses(self) -> dict[str, float]:
+        """Mean of each loss over the interactions of this epoch so far."""
+        assert self.state.order is not None
+        count = min(self.state.step * self.config.batch_size, self.state.order.numel())
+        losses = {name: float(total) / count for name, total in self.state.sums.items()}
+        if not all(math.isfinite(value) for value in losses.values()):
+            kept = "" if self.folder is None else f"; {self.folder.path / 'last.pt'} keeps the last good state"
+            found = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+            raise TrainingError(
+                f"epoch {self.state.epoch + 1}: loss is not finite ({found}), expected finite numbers; "
+                f"try an lr below {self.config.lr:g}{kept}"
+            )
+        return losses
+
+    def _end_epoch(self, losses: dict[str, float], seconds: float) -> None:
+        state = self.state
+        state.epoch, state.step, state.order, state.sums, state.seconds = state.epoch + 1, 0, None, {}, 0.0
+        record: dict[str, Any] = {"epoch": state.epoch, "loss": losses, "train_seconds": seconds}
+        last = state.epoch == self.config.max_epochs
+        if self.validation is not None and (state.epoch % self.config.eval_every == 0 or last):
+            started = time.perf_counter()
+            record["val"] = rank(self.model.scorer(), self.validation)
+            record["eval_seconds"] = time.perf_counter() - started
+            self._select(record["val"])
+        elif self.validation is None:
+            self._select({})
+        record["peak_memory_mb"] = peak_memory_mb(self.device)
+        self.history.append(record)
+        if self.folder is not None:
+            self.folder.append_history(record)
+            if time.monotonic() - self.saved_at >= self.config.checkpoint_seconds:
+                self.save()
+        self.progress.epoch(record, state.best_epoch, state.best)
+        for callback in self.callbacks:
+            callback(record)
+
+    def _select(self, val: dict[str, float]) -> None:
+        """Keep this epoch's weights if it is the best so far, or if there is nothing to select by."""
+        state = self.state
+        if val and state.best and val[SELECTION] <= state.best[SELECTION]:
+            state.without_gain += 1
+            return
+        state.best_epoch, state.best, state.without_gain = state.epoch, val, 0
+        if self.folder is not None:
+            self.folder.save_best(self.model.state_dict(), state.epoch)
+        else:
+            self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+
+    def _interrupted(self) -> None:
+        assert self.folder is not None
+        if self.state.step:
+            self._mean_losses()
+        self.save()
+        raise KeyboardInterrupt(f"stopped in epoch {self.state.epoch + 1}; resume {self.folder.path} to go on")
+
+
+def _task(data: HeteroData, split: str, mask: str) -> Any:
+    return ranking_task(data, split, mask) if edges_of(data, split).size(1) else None

@@ -1,0 +1,197 @@
+"""A run directory: what is in it, and how it is read back.
+
+``config.yaml`` holds every setting, ``environment.json`` versions, device and data hashes, ``history.jsonl`` a line an
+epoch, ``best.pt`` the selected weights, ``last.pt`` all that a resume needs, ``metrics.json`` the result.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.data import fingerprint, load_dataset, modalities
+from bm3_pyg.errors import RunError, one_line
+from bm3_pyg.files import atomic_file, write_text
+from bm3_pyg.nn import BM3
+from bm3_pyg.train.config import RESUMABLE, TrainConfig
+from bm3_pyg.train.environment import environment
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+    config: dict[str, Any]
+
+    @classmethod
+    def open(
+        cls, path: Path, model: nn.Module, data: HeteroData, config: TrainConfig, resume: bool = False
+    ) -> RunFolder:
+        """Start a run in ``path``, or with ``resume`` take up the one there.
+
+        Raises:
+            RunError: if ``path`` exists without ``resume``, cannot be written, or holds another run.
+        """
+        settings = _settings(model, data, config)
+        if resume:
+            _check_same_run(read_config(path), settings, path)
+        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise RunError(f"{path}: exists already; resume it, or choose another folder")
+        folder = cls(path, settings)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+            device = next((p.device for p in model.parameters()), torch.device("cpu"))
+            details = {**environment(device), "data": {"fingerprint": settings["dataset"]["fingerprint"]}}
+            details["data"]["files"] = getattr(data, "files", {})
+            write_text(path / "environment.json", json.dumps(details, indent=2) + "\n")
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+        return folder
+
+    def has_last(self) -> bool:
+        return (self.path / "last.pt").exists()
+
+    def save_last(self, checkpoint: dict[str, Any]) -> None:
+        self._save("last.pt", {"schema": SCHEMA, **checkpoint})
+
+    def load_last(self, device: torch.device) -> dict[str, Any]:
+        return load_checkpoint(self.path / "last.pt", device)
+
+    def save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
+        fingerprint_ = self.config["dataset"]["fingerprint"]
+        self._save("best.pt", {"schema": SCHEMA, "fingerprint": fingerprint_, "epoch": epoch, "model": weights})
+
+    def load_best(self, device: torch.device) -> dict[str, Tensor]:
+        weights: dict[str, Tensor] = load_checkpoint(self.path / "best.pt", device)["model"]
+        return weights
+
+    def append_history(self, record: dict[str, Any]) -> None:
+        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def rewind_history(self, epoch: int) -> list[dict[str, Any]]:
+        """Forget what was written after ``epoch``, and return the rest."""
+        path = self.path / "history.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines()[:epoch] if path.exists() else []
+        if len(lines) < epoch:
+            raise RunError(f"{path}: {len(lines)} epochs, expected the {epoch} that last.pt has seen")
+        write_text(path, "".join(line + "\n" for line in lines))
+        return [json.loads(line) for line in lines]
+
+    def write_metrics(self, best_epoch: int, val: dict[str, float], test: dict[str, float]) -> None:
+        metrics = {
+            "schema": SCHEMA,
+            "dataset": self.config["dataset"]["name"],
+            "model": self.config["model"]["name"],
+            "seed": self.config["train"]["seed"],
+            "best_epoch": best_epoch,
+            "val": val,
+            "test": test,
+        }
+        write_text(self.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+
+    def _save(self, name: str, content: dict[str, Any]) -> None:
+        try:
+            with atomic_file(self.path / name) as temporary:
+                torch.save(content, temporary)
+        except OSError as error:
+            raise RunError(f"{self.path / name}: cannot be written ({error.strerror})") from error
+
+
+def load_run(
+    run: str | Path, *, data: HeteroData | None = None, device: torch.device | str = "cpu", **options: Any
+) -> tuple[BM3, HeteroData]:
+    """The trained model and the dataset of a run directory.
+
+    Args:
+        run: the directory.
+        data: the dataset, where it is not to be loaded from where it was.
+        device: where the model goes.
+        options: constructor options that a file cannot hold, such as ``encoder``.
+
+    Raises:
+        RunError: if the directory is not a finished run, or its model was trained on another dataset.
+    """
+    run = Path(run)
+    config = read_config(run)
+    if data is None:
+        if not config["dataset"]["source"]:
+            raise RunError(f"{run}: trained on a dataset that was not loaded from a file; pass it as data")
+        data = load_dataset(**config["dataset"]["source"])
+    if fingerprint(data) != config["dataset"]["fingerprint"]:
+        raise RunError(f"{run}: trained on another dataset than {getattr(data, 'name', 'the one given')}")
+    if config["model"]["name"] != "bm3":
+        raise RunError(f"{run}: model {config['model']['name']!r}, expected 'bm3'")
+    chosen = {**config["model"]["options"], **options}
+    if isinstance(chosen["encoder"], str):
+        raise RunError(f"{run}: trained with the encoder {chosen['encoder']}; pass one as encoder")
+    model = BM3.from_data(data, **chosen)
+    weights = load_checkpoint(run / "best.pt", torch.device("cpu"))["model"]
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise RunError(f"{run / 'best.pt'}: does not fit config.yaml ({one_line(error)})") from error
+    return model.to(device), data
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """``config.yaml`` of a run directory."""
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise RunError(f"{run}: not a run directory (no config.yaml)")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RunError(f"{path}: not YAML ({one_line(error)})") from error
+    if not isinstance(config, dict) or config.get("schema") != SCHEMA:
+        raise RunError(f"{path}: not the configuration of a run, expected schema {SCHEMA}")
+    return config
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """A checkpoint of this package, read without unpickling anything but tensors and plain values."""
+    if not path.is_file():
+        raise RunError(f"{path}: no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise RunError(f"{path}: damaged or not a checkpoint ({one_line(error)})") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("schema") != SCHEMA:
+        raise RunError(f"{path}: not a checkpoint of a run, expected schema {SCHEMA}")
+    return checkpoint
+
+
+def _settings(model: nn.Module, data: HeteroData, config: TrainConfig) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "dataset": {
+            "name": getattr(data, "name", "dataset"),
+            "source": getattr(data, "source", None),
+            "fingerprint": fingerprint(data),
+            "modalities": {name: feature.size(1) for name, feature in modalities(data).items()},
+        },
+        "model": {"name": type(model).__name__.lower(), "options": getattr(model, "options", {})},
+        "train": asdict(config),
+    }
+
+
+def _check_same_run(saved: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
+    if saved["dataset"]["fingerprint"] != settings["dataset"]["fingerprint"]:
+        raise RunError(f"{path}: was trained on another dataset ({saved['dataset']['name']}), cannot be resumed")
+    for section in ("model", "train"):
+        before, now = saved[section], settings[section]
+        before, now = ({**s.get("options", {}), **s} for s in (before, now))
+        for name in now.keys() - RESUMABLE - {"options"}:
+            if before.get(name) != now[name]:
+                raise RunError(f"{path}: {name} is {before.get(name)!r} there, got {now[name]!r}; cannot be resumed")

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from bm3_pyg.errors import ConfigError, check_number, nearest, one_line
+
+
+@pytest.mark.parametrize("value", [-1, 5, 2.0, True, "2", None, float("nan")])
+def test_a_number_out_of_bounds_or_of_another_type(value: object) -> None:
+    with pytest.raises(ConfigError, match=r"^k: got .*, expected an integer at least 0 and below 5$"):
+        check_number("k", value, int, 0, 5)
+
+
+def test_an_integer_will_do_for_a_number() -> None:
+    check_number("rate", 1, float, 0)
+    check_number("rate", 0.5, float, 0, 1)
+
+
+def test_the_nearest_name() -> None:
+    assert nearest("layrs", ["layers", "rate"]) == "did you mean 'layers'?"
+    assert nearest("zzz", ["layers", "rate"]) == "expected one of layers, rate"
+
+
+def test_an_error_on_one_line() -> None:
+    assert one_line(ValueError("two\n  lines")) == "two lines"
+    assert one_line(EOFError()) == "EOFError"

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from bm3_pyg import BM3, TrainConfig, evaluate, fit
+from bm3_pyg.errors import DataError, RunError, TrainingError
+
+
+def model_of(data: HeteroData, **options: Any) -> BM3:
+    torch.manual_seed(0)
+    return BM3.from_data(data, embedding_dim=8, **options)
+
+
+def config(**options: Any) -> TrainConfig:
+    return TrainConfig(**{"max_epochs": 6, "batch_size": 100, "lr": 0.01, "checkpoint_seconds": 0, **options})
+
+
+def weights_equal(one: nn.Module, other: nn.Module) -> bool:
+    mine, theirs = one.state_dict(), other.state_dict()
+    return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def strip_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: record[key] for key in ("epoch", "loss", "val")} for record in history]
+
+
+def test_training_lowers_the_loss_and_records_every_epoch(small_data: HeteroData, tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+    result = fit(model_of(small_data), small_data, config(max_epochs=30), tmp_path / "run", callbacks=[seen.append])
+    assert [record["epoch"] for record in result.history] == list(range(1, 1 + len(result.history)))
+    assert result.history[-1]["loss"]["total"] < 0.8 * result.history[0]["loss"]["total"]
+    assert seen == result.history
+    lines = (tmp_path / "run/history.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == result.history
+    names = {"config.yaml", "environment.json", "history.jsonl", "best.pt", "last.pt", "metrics.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+
+
+def test_the_recorded_loss_is_the_mean_over_the_interactions(small_data: HeteroData) -> None:
+    """Batches of 100 with a short last one; a model whose loss is the number of its batch."""
+
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(()))
+            self.sizes: list[int] = []
+            self.inner = model_of(small_data)
+
+        def scorer(self) -> Any:
+            return self.inner.scorer()
+
+        def loss(self, users: Tensor, items: Tensor) -> Any:
+            self.sizes.append(users.numel())
+            losses = self.inner.loss(users, items)
+            return losses._replace(total=losses.total * 0 + len(self.sizes))
+
+    model = Counting()
+    edges = small_data["user", "rates", "item"].edge_index.size(1)
+    result = fit(model, small_data, config(max_epochs=1))
+    assert model.sizes == [100] * (edges // 100) + [edges % 100]
+    expected = sum((i + 1) * size for i, size in enumerate(model.sizes)) / edges
+    assert result.history[0]["loss"]["total"] == pytest.approx(expected)
+
+
+def test_the_best_epoch_is_selected_on_validation_and_tested(small_data: HeteroData, tmp_path: Path) -> None:
+    model = model_of(small_data)
+    result = fit(model, small_data, config(max_epochs=15), tmp_path / "run")
+    recalls = [record["val"]["recall@20"] for record in result.history]
+    assert result.best_epoch == 1 + recalls.index(max(recalls))
+    assert result.val == evaluate(model, small_data, "val")
+    assert result.test == evaluate(model, small_data, "test")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["test"] == result.test
+    assert {"schema", "dataset", "model", "seed", "best_epoch", "val", "test"} == metrics.keys()
+
+
+class Scripted(nn.Module):
+    """Validation goes as scripted: epoch e ranks the positives of the first script[e] tenths of the users first."""
+
+    def __init__(self, data: HeteroData, script: list[int]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.script, self.epoch, self.data = script, -1, data
+
+    def loss(self, users: Tensor, items: Tensor) -> Any:
+        return model_of(self.data).loss(users, items)._replace(total=self.weight.sum())
+
+    def scorer(self) -> Any:
+        self.epoch += 1
+        share = self.script[min(self.epoch, len(self.script) - 1)]
+        scores = torch.zeros(60, 40)
+        val = self.data["user", "rates", "item"].val_edge_index
+        good = val[:, val[0] < 6 * share]
+        scores[good[0], good[1]] = 1
+        bad = val[:, val[0] >= 6 * share]
+        scores[bad[0], bad[1]] = -1
+        return lambda users: scores[users].clone()
+
+
+@pytest.mark.parametrize(
+    ("script", "patience", "min_epochs", "epochs", "best"),
+    [
+        ([1, 2, 3, 2, 3, 1, 9], 3, 0, 6, 3),  # an equal value is no gain
+        ([5, 1, 1, 1, 1, 9, 1, 1], 2, 5, 5, 1),  # min_epochs holds the stop back, the count goes on
+        ([5, 1, 1, 9, 1, 1, 1], 2, 4, 6, 4),
+        ([1, 2, 3, 4, 5, 6, 7, 8], 1, 0, 8, 8),
+    ],
+)
+def test_early_stopping(
+    small_data: HeteroData, script: list[int], patience: int, min_epochs: int, epochs: int, best: int
+) -> None:
+    settings = config(max_epochs=8, patience=patience, min_epochs=min_epochs, batch_size=10_000)
+    result = fit(Scripted(small_data, script), small_data, settings, verbose=False)
+    assert (len(result.history), result.best_epoch) == (epochs, best)
+
+
+def test_evaluation_every_few_epochs_and_at_the_end(small_data: HeteroData) -> None:
+    result = fit(model_of(small_data), small_data, config(max_epochs=7, eval_every=3))
+    assert ["val" in record for record in result.history] == [False, False, True, False, False, True, True]
+
+
+def test_without_validation_the_last_epoch_is_kept(small_data: HeteroData, tmp_path: Path) -> None:
+    del small_data["user", "rates", "item"].val_edge_index
+    result = fit(model_of(small_data), small_data, config(), tmp_path / "run")
+    assert (result.best_epoch, result.val) == (6, {})
+    assert result.test
+
+
+def test_the_seed_decides_everything(small_data: HeteroData) -> None:
+    one, two, other = model_of(small_data), model_of(small_data), model_of(small_data)
+    histories = [
+        strip_times(fit(model, small_data, config(seed=seed), verbose=False).history)
+        for model, seed in ((one, 1), (two, 1), (other, 2))
+    ]
+    assert histories[0] == histories[1] != histories[2]
+    assert weights_equal(one, two)
+
+
+def test_the_callers_random_state_is_left_alone(small_data: HeteroData) -> None:
+    model = model_of(small_data)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit(model, small_data, config(max_epochs=1), verbose=False)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 5, 13])
+def test_a_stopped_run_resumes_bit_for_bit(small_data: HeteroData, tmp_path: Path, stop_after: int) -> None:
+    """Ctrl-C after some steps, within an epoch or at its end; then resume, and compare with an uninterrupted run."""
+    whole = model_of(small_data)
+    expected = fit(whole, small_data, config(), tmp_path / "whole")
+
+    stopped = model_of(small_data)
+    steps, loss = [0], stopped.loss
+
+    def interrupting(users: Tensor, items: Tensor) -> Any:
+        steps[0] += 1
+        if steps[0] == stop_after:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss(users, items)
+
+    stopped.loss = interrupting  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt, match="resume"):
+        fit(stopped, small_data, config(), tmp_path / "stopped")
+    assert not (tmp_path / "stopped/metrics.json").exists()
+
+    resumed = model_of(small_data)
+    found = fit(resumed, small_data, config(), tmp_path / "stopped", resume=True)
+    assert strip_times(found.history) == strip_times(expected.history)
+    assert weights_equal(resumed, whole)
+    assert (tmp_path / "stopped/metrics.json").read_bytes() == (tmp_path / "whole/metrics.json").read_bytes()
+
+
+def test_epochs_after_the_last_checkpoint_are_done_again(small_data: HeteroData, tmp_path: Path) -> None:
+    """As after kill -9: best.pt and history.jsonl are ahead of last.pt, and a line is half-written."""
+    expected = fit(model_of(small_data), small_data, config(max_epochs=5), tmp_path / "whole")
+    fit(model_of(small_data), small_data, config(max_epochs=2), tmp_path / "run")
+    last = (tmp_path / "run/last.pt").read_bytes()
+    fit(model_of(small_data), small_data, config(max_epochs=4), tmp_path / "run", resume=True)
+    (tmp_path / "run/last.pt").write_bytes(last)
+    (tmp_path / "run/metrics.json").unlink()
+    with (tmp_path / "run/history.jsonl").open("a") as file:
+        file.write('{"epoch": 5, "lo')
+    found = fit(model_of(small_data), small_data, config(max_epochs=5), tmp_path / "run", resume=True)
+    assert strip_times(found.history) == strip_times(expected.history)
+    assert (tmp_path / "run/metrics.json").read_bytes() == (tmp_path / "whole/metrics.json").read_bytes()
+
+
+def test_resuming_a_finished_run_changes_nothing(small_data: HeteroData, tmp_path: Path) -> None:
+    fit(model_of(small_data), small_data, config(), tmp_path / "run")
+    before = (tmp_path / "run/metrics.json").read_bytes()
+    fit(model_of(small_data), small_data, config(), tmp_path / "run", resume=True)
+    assert (tmp_path / "run/metrics.json").read_bytes() == before
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(small_data: HeteroData, tmp_path: Path) -> None:
+    expected = fit(model_of(small_data), small_data, config(), tmp_path / "whole")
+    fit(model_of(small_data), small_data, config(max_epochs=1), tmp_path / "run")
+    (tmp_path / "run/last.pt").unlink()
+    found = fit(model_of(small_data), small_data, config(), tmp_path / "run", resume=True)
+    assert strip_times(found.history) == strip_times(expected.history)
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(small_data: HeteroData, tmp_path: Path) -> None:
+    model = model_of(small_data)
+    steps, loss = [0], model.loss
+
+    def failing(users: Tensor, items: Tensor) -> Any:
+        steps[0] += 1
+        losses = loss(users, items)
+        return losses._replace(total=losses.total * math.inf) if steps[0] == 12 else losses
+
+    model.loss = failing  # type: ignore[method-assign, assignment]
+    with pytest.raises(TrainingError, match=r"epoch 3: loss is not finite .*last\.pt keeps the last good state"):
+        fit(model, small_data, config(), tmp_path / "run")
+    assert not (tmp_path / "run/metrics.json").exists()
+    found = fit(model_of(small_data), small_data, config(), tmp_path / "run", resume=True)
+    expected = fit(model_of(small_data), small_data, config(), tmp_path / "whole")
+    assert strip_times(found.history) == strip_times(expected.history)
+
+
+def test_an_existing_run_is_not_overwritten(small_data: HeteroData, tmp_path: Path) -> None:
+    fit(model_of(small_data), small_data, config(max_epochs=1), tmp_path / "run")
+    with pytest.raises(RunError, match="exists already"):
+        fit(model_of(small_data), small_data, config(max_epochs=1), tmp_path / "run")
+
+
+def test_another_run_is_not_resumed(small_data: HeteroData, tmp_path: Path) -> None:
+    fit(model_of(small_data), small_data, config(max_epochs=1), tmp_path / "run")
+    with pytest.raises(RunError, match=r"lr is 0\.01 there, got 0\.1"):
+        fit(model_of(small_data), small_data, config(lr=0.1), tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="num_layers is 1 there, got 2"):
+        fit(model_of(small_data, num_layers=2), small_data, config(), tmp_path / "run", resume=True)
+    other = small_data.clone()
+    other["user", "rates", "item"].edge_index = other["user", "rates", "item"].edge_index[:, 1:]
+    with pytest.raises(RunError, match="another dataset"):
+        fit(model_of(other), other, config(), tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="not a run directory"):
+        fit(model_of(small_data), small_data, config(), tmp_path / "nothing", resume=True)
+
+
+def test_no_training_interactions(small_data: HeteroData) -> None:
+    model = model_of(small_data)
+    small_data["user", "rates", "item"].edge_index = torch.empty(2, 0, dtype=torch.long)
+    with pytest.raises(DataError, match="no training interactions"):
+        fit(model, small_data)

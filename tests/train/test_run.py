@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import nn
+from torch_geometric.data import HeteroData
+
+from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_dataset, load_run
+from bm3_pyg.errors import RunError
+from bm3_pyg.train.run import RunFolder
+
+
+def trained(data: HeteroData, out: Path, **options: Any) -> BM3:
+    torch.manual_seed(0)
+    model = BM3.from_data(data, **options)
+    fit(model, data, TrainConfig(max_epochs=1), out, verbose=False)
+    return model
+
+
+def test_a_run_is_read_back_with_its_dataset(tmp_path: Path) -> None:
+    data = load_dataset("demo", seed=3)
+    model = trained(data, tmp_path / "run", num_layers=2, modalities=["text"])
+    loaded, loaded_data = load_run(tmp_path / "run")
+    assert loaded.options == model.options
+    assert evaluate(loaded, loaded_data) == evaluate(model, data)
+
+
+def test_frozen_features_come_from_the_dataset(small_data: HeteroData, tmp_path: Path) -> None:
+    model = trained(small_data, tmp_path / "run", freeze_features=True)
+    loaded, _ = load_run(tmp_path / "run", data=small_data)
+    assert torch.equal(loaded.features["image"].weight, model.features["image"].weight)
+
+
+def test_data_made_by_hand_must_be_given(small_data: HeteroData, tmp_path: Path) -> None:
+    trained(small_data, tmp_path / "run")
+    with pytest.raises(RunError, match="pass it as data"):
+        load_run(tmp_path / "run")
+
+
+def test_a_run_of_another_dataset_is_refused(small_data: HeteroData, tmp_path: Path) -> None:
+    trained(small_data, tmp_path / "run")
+    small_data["item"].image = small_data["item"].image + 1
+    with pytest.raises(RunError, match="trained on another dataset"):
+        load_run(tmp_path / "run", data=small_data)
+
+
+def test_an_encoder_must_be_given_again(small_data: HeteroData, tmp_path: Path) -> None:
+    class Same(nn.Module):
+        def forward(self, x: torch.Tensor, edge_index: torch.Tensor) -> torch.Tensor:
+            return x
+
+    model = trained(small_data, tmp_path / "run", encoder=Same())
+    with pytest.raises(RunError, match="encoder Same"):
+        load_run(tmp_path / "run", data=small_data)
+    loaded, _ = load_run(tmp_path / "run", data=small_data, encoder=Same())
+    assert evaluate(loaded, small_data) == evaluate(model, small_data)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"hello"])
+def test_a_damaged_checkpoint_is_named(small_data: HeteroData, tmp_path: Path, content: bytes) -> None:
+    trained(small_data, tmp_path / "run")
+    (tmp_path / "run/best.pt").write_bytes(content)
+    with pytest.raises(RunError, match=r"best\.pt: damaged or not a checkpoint"):
+        load_run(tmp_path / "run", data=small_data)
+
+
+def test_a_checkpoint_that_would_run_code_is_refused(small_data: HeteroData, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "boom"),)
+
+    trained(small_data, tmp_path / "run")
+    torch.save({"schema": 1, "model": Bomb()}, tmp_path / "run/best.pt")
+    with pytest.raises(RunError, match="damaged or not a checkpoint"):
+        load_run(tmp_path / "run", data=small_data)
+    assert not (tmp_path / "boom").exists()
+
+
+@pytest.mark.parametrize("content", ["- 1\n", "schema: 99\n", "a: [\n"])
+def test_a_damaged_configuration_is_named(small_data: HeteroData, tmp_path: Path, content: str) -> None:
+    trained(small_data, tmp_path / "run")
+    (tmp_path / "run/config.yaml").write_text(content)
+    with pytest.raises(RunError, match=r"config\.yaml: not"):
+        load_run(tmp_path / "run", data=small_data)
+
+
+def test_weights_that_do_not_fit_the_configuration(small_data: HeteroData, tmp_path: Path) -> None:
+    trained(small_data, tmp_path / "run")
+    path = tmp_path / "run/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["model"]["options"]["embedding_dim"] = 32
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(RunError, match=r"best\.pt: does not fit config\.yaml"):
+        load_run(tmp_path / "run", data=small_data)
+
+
+def test_a_folder_that_cannot_be_written(small_data: HeteroData, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        RunFolder.open(tmp_path / "file" / "run", BM3.from_data(small_data), small_data, TrainConfig())
