@@ -7,16 +7,16 @@ import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bm3_pyg import BM3, BM3Error, TrainConfig, fit, load_dataset
+from bm3_pyg import BM3Error, TrainConfig, fit, load_dataset
 from bm3_pyg.data import modalities
 from bm3_pyg.files import write_text
 from bm3_pyg.report import metrics_table
 from bm3_pyg.report.table import HEADLINE
-from bm3_pyg.train.settings import build_model
+from bm3_pyg.train.settings import build_model, split_settings
 
 Metrics = dict[str, float]
 
@@ -30,7 +30,9 @@ class Benchmark:
     training: Mapping[str, Any]
     reported: Mapping[str, tuple[float, float, float, float]]
     features: tuple[str, ...]
-    notes: str
+    note: str
+    reported_spread: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    """Standard deviation of the first source's metrics, and over how many seeds."""
 
 
 AMAZON_FEATURES = ("image", "text")
@@ -71,8 +73,8 @@ BENCHMARKS = {
         {"patience": 60, "max_epochs": 400},
         {"authors' code, 3 seeds": (0.0569, 0.0883, 0.0288, 0.0367)},
         ("image", "audio"),
-        "Authors' code: the same files (image as image, audio as text) and settings; over its 3 seeds Recall@20 has a "
-        "standard deviation of .0026 and NDCG@20 of .0010.",
+        "Authors' code: the same files (image as image, audio as text) and settings.",
+        {"recall@20": (0.0026, 3), "ndcg@20": (0.0010, 3)},
     ),
 }
 
@@ -86,52 +88,72 @@ def main(name: str, arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("folder", help=f"folder in MMRec's layout: {name}.inter and *_feat.npy")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 (default: 1)")
+    parser.add_argument("--set", dest="settings", nargs="+", default=[], metavar="KEY=VALUE", help="other settings")
     parser.add_argument("--out", default=f"runs/benchmark-{name}", help="folder for the runs and table.md, table.json")
     parser.add_argument("--quick", action="store_true", help="two epochs of one seed, to see that it works")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args(arguments)
     try:
-        run(benchmark, args.folder, args.seeds, Path(args.out), args.quick, args.device)
+        run(
+            benchmark,
+            args.folder,
+            1 if args.quick else args.seeds,
+            args.settings,
+            Path(args.out),
+            args.quick,
+            args.device,
+        )
     except BM3Error as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def run(benchmark: Benchmark, folder: str, seeds: int, out: Path, quick: bool, device: str) -> None:
+def run(
+    benchmark: Benchmark, folder: str, seeds: int, settings: Sequence[str], out: Path, quick: bool, device: str
+) -> None:
     """Train each seed, resuming what is there and repeating nothing finished, and write the table to ``out``."""
     data = load_dataset(folder)
-    training = dict(benchmark.training) | ({"max_epochs": 2} if quick else {})
-    results: dict[int, Metrics] = {}
-    for seed in range(1 if quick else seeds):
-        model: BM3 = build_model(data, dict(benchmark.options), seed, device)
+    training, options = split_settings(settings)
+    training = {**benchmark.training, **training, **({"max_epochs": 2} if quick else {})}
+    options = {**benchmark.options, **options}
+    results: list[Metrics] = []
+    for seed in range(seeds):
+        model = build_model(data, options, seed, device)
         seed_folder = out / (f"quick-{seed}" if quick else f"seed-{seed}")
         resume = (seed_folder / "config.yaml").exists()
-        result = fit(model, data, TrainConfig(seed=seed, **training), seed_folder, resume=resume)
-        results[seed] = result.test
-    notes = [benchmark.notes]
+        results.append(fit(model, data, TrainConfig(seed=seed, **training), seed_folder, resume=resume).test)
+    rows = table_rows(benchmark, results)
+    notes = [benchmark.note]
+    if settings:
+        notes.insert(0, f"Other settings than the published ones: {' '.join(settings)}.")
     if absent := [name for name in benchmark.features if name not in modalities(data)]:
-        notes.insert(0, f"NOT COMPARABLE: {', '.join(absent)} features are absent from {folder}; trained without them.")
+        notes.insert(0, f"NOT COMPARABLE: {', '.join(absent)} features are absent from the folder; trained without.")
     if quick:
         notes.insert(0, "NOT A RESULT: --quick trains two epochs only.")
-    rows, spread = table_rows(benchmark, results)
-    text = f"{metrics_table(rows)}\n\n" + "\n".join(notes)
+    text = "\n".join([metrics_table(rows), "", *notes])
     print(text)
     write_text(out / "table.md", text + "\n")
-    saved = {"dataset": data.name, "rows": rows, "standard_deviation": spread, "seeds": results, "notes": notes}
-    write_text(out / "table.json", json.dumps(saved, indent=2) + "\n")
+    saved = {"dataset": data.name, "options": options, "training": training, "rows": rows, "seeds": results}
+    write_text(out / "table.json", json.dumps({**saved, "notes": notes}, indent=2) + "\n")
     print(out / "table.md")
 
 
-def table_rows(benchmark: Benchmark, results: Mapping[int, Metrics]) -> tuple[dict[str, Metrics], Metrics]:
-    """Rows of the table (theirs, ours, our standard deviation, differences), and the standard deviation by itself."""
+def table_rows(benchmark: Benchmark, results: Sequence[Metrics]) -> dict[str, Metrics]:
+    """Theirs, ours and its standard deviation, and the differences."""
     rows = {source: dict(zip(HEADLINE, figures, strict=True)) for source, figures in benchmark.reported.items()}
-    ours = {metric: statistics.fmean(result[metric] for result in results.values()) for metric in HEADLINE}
-    spread = {}
+    ours = {metric: statistics.fmean(result[metric] for result in results) for metric in HEADLINE}
     rows[f"ours, {len(results)} seed{'s' * (len(results) > 1)}"] = ours
+    spread: Metrics = {}
     if len(results) > 1:
-        spread = {metric: statistics.stdev(result[metric] for result in results.values()) for metric in HEADLINE}
+        spread = {metric: statistics.stdev(result[metric] for result in results) for metric in HEADLINE}
         rows["  standard deviation"] = spread
     for source in benchmark.reported:
         rows[f"ours - {source}"] = {metric: ours[metric] - rows[source][metric] for metric in HEADLINE}
-    return rows, spread
+        if spread and benchmark.reported_spread:
+            rows["  in standard errors of the difference"] = {
+                metric: (ours[metric] - rows[source][metric])
+                / (deviation**2 / count + spread[metric] ** 2 / len(results)) ** 0.5
+                for metric, (deviation, count) in benchmark.reported_spread.items()
+            }
+    return rows
