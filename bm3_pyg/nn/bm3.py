@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import modalities as modalities_of
 from bm3_pyg.errors import ConfigError, RunError, check_number
+from bm3_pyg.nn.frozen import frozen_table
 from bm3_pyg.nn.objective import Batch, BM3Losses, BootstrapObjective
 from bm3_pyg.nn.row_table import RowTable
 from bm3_pyg.ops import build_graph, propagate
@@ -43,7 +44,7 @@ class BM3(nn.Module):
         dropout: rate of the targets' dropout, in [0, 1).
         reg_weight: weight of the regularisation.
         align_weight: weight of the alignment and masking losses.
-        freeze_features: keep the features as they are; far less memory and time.
+        freeze_features: keep the features as they are, in half precision; far less memory and time.
         encoder: a module mapping ``(x [U + I, D], edge_index [2, 2E])`` to [U + I, D], in place of the propagation;
             users come first in its id space and every interaction stands in both directions.
 
@@ -89,8 +90,11 @@ class BM3(nn.Module):
         self.objective = BootstrapObjective(embedding_dim, tuple(features), dropout, reg_weight, align_weight)
         self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, embedding_dim)))
         self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
-        # Training changes a table in place, so it must not share memory with the caller's tensor.
-        tables = {n: RowTable(x if freeze_features else x.clone(), not freeze_features) for n, x in features.items()}
+        tables = {
+            # Training changes a table in place, so it must not share memory with the caller's tensor.
+            name: RowTable(frozen_table(feature), trainable=False) if freeze_features else RowTable(feature.clone())
+            for name, feature in features.items()
+        }
         linears = {name: nn.Linear(feature.size(1), embedding_dim) for name, feature in features.items()}
         for linear in linears.values():
             nn.init.xavier_normal_(linear.weight)
