@@ -1,0 +1,105 @@
+"""Datasets that are slow to make or to parse, kept in a folder of our own as .npy arrays and one JSON file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.files import atomic_folder
+
+VERSION = 1  # of the entries' format and of what is computed from the same source
+GLOBALS = ("name", "files", "notes")
+
+
+def cached(name: str, key: Mapping[str, Any], build: Callable[[], HeteroData]) -> HeteroData:
+    """The dataset kept under ``key``, or a new one from ``build``, which is then kept.
+
+    An entry that is broken in any way is made anew; where the cache cannot be written, a note is logged and no more.
+
+    Args:
+        name: Begins the entry's folder name, for people.
+        key: Everything the dataset depends on, hashes of files included, as JSON can hold it.
+        build: Makes the dataset.
+    """
+    digest = hashlib.sha256(json.dumps({"version": VERSION, **key}, sort_keys=True).encode()).hexdigest()
+    entry = cache_folder() / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{digest[:32]}"
+    if (kept := _read_or_none(entry)) is not None:
+        return kept
+    data = build()
+    shutil.rmtree(entry, ignore_errors=True)
+    try:
+        with atomic_folder(entry) as folder:
+            _write(data, folder)
+    except OSError as error:
+        if not entry.exists():  # else another process was faster
+            logging.getLogger("bm3_pyg").warning("%s is not kept in the cache: %s", name, error)
+    return data
+
+
+def cache_folder() -> Path:
+    """``$BM3_CACHE``, else ``$XDG_CACHE_HOME/bm3_pyg``, else ``~/.cache/bm3_pyg``."""
+    if own := os.environ.get("BM3_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "bm3_pyg"
+
+
+def _write(data: HeteroData, folder: Path) -> None:
+    index: dict[str, Any] = {"globals": {name: data[name] for name in GLOBALS}, "values": []}
+    for store in (*data.node_stores, *data.edge_stores):
+        kind = list(store._key) if isinstance(store._key, tuple) else store._key
+        for name, value in store.items():
+            entry = {"store": kind, "name": name}
+            if isinstance(value, int):
+                index["values"].append({**entry, "value": value})
+                continue
+            array = value.numpy() if isinstance(value, torch.Tensor) else value
+            file = f"{len(index['values'])}.npy"
+            np.save(folder / file, array, allow_pickle=False)
+            index["values"].append(
+                {**entry, "file": file, "sha256": _hash(array), "tensor": isinstance(value, torch.Tensor)}
+            )
+    (folder / "entry.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def _read_or_none(folder: Path) -> HeteroData | None:
+    try:
+        return _read(folder)
+    except Exception:  # whatever is wrong with an entry, it can be made anew
+        return None
+
+
+def _read(folder: Path) -> HeteroData:
+    index = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+    data = HeteroData()
+    for name in GLOBALS:
+        data[name] = index["globals"][name]
+    for entry in index["values"]:
+        kind = tuple(entry["store"]) if isinstance(entry["store"], list) else entry["store"]
+        if "value" in entry:
+            data[kind][entry["name"]] = entry["value"]
+            continue
+        array = np.load(folder / entry["file"], allow_pickle=False)
+        if _hash(array) != entry["sha256"]:
+            raise ValueError(f"{folder / entry['file']}: content has changed")
+        data[kind][entry["name"]] = torch.from_numpy(array) if entry["tensor"] else array
+    return data
+
+
+def _hash(array: NDArray[Any]) -> str:
+    """SHA-256 of an array's type, shape and values."""
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    if array.size:
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()

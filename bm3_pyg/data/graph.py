@@ -1,0 +1,235 @@
+"""Interactions and features as :class:`~torch_geometric.data.HeteroData`, and what can be asked of such data.
+
+``data['user']``, ``data['item']``: ``num_nodes`` and ``raw_id``, the source's own ids (int64 or str array).
+``data['item']``: per modality its values [I, d] float32, and ``<name>_missing`` [I] bool, true where they were filled.
+``data['user', 'rates', 'item']``: ``edge_index`` [2, E], training interactions; ``val_edge_index`` and
+``test_edge_index``; ``time`` (Unix seconds) and ``rating`` [E] where known, ``val_time``, ``test_rating`` and so on for
+the other splits. ``data['item', 'rated_by', 'user'].edge_index``: the training interactions reversed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import keyword
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import NodeStorage
+
+from bm3_pyg.data.ids import Ids, positions, to_series
+from bm3_pyg.data.interactions import SPLITS, Interactions
+from bm3_pyg.errors import DataError
+
+RATES = ("user", "rates", "item")
+RATED_BY = ("item", "rated_by", "user")
+Features = Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
+
+
+def build(
+    name: str,
+    rows: Interactions,
+    *,
+    user_ids: Ids,
+    item_ids: Ids,
+    features: Features,
+    files: Mapping[str, str],
+    notes: Iterable[str],
+) -> HeteroData:
+    """The dataset as a graph.
+
+    Args:
+        name: What the dataset is called.
+        rows: Interactions without duplicates, indices into ``user_ids`` [U] and ``item_ids`` [I].
+        features: Per modality its values [I, d] and the mask [I] of items that have none of their own.
+        files: SHA-256 of every source file, by name.
+        notes: What users should know about the data.
+
+    Raises:
+        DataError: No interaction is for training.
+    """
+    if not (rows.split == 0).any():
+        raise DataError(f"{name}: none of the {len(rows.users):,} interactions is for training, expected at least one")
+    data = HeteroData()
+    data.name, data.files, data.notes = name, dict(files), list(notes)
+    data["user"].num_nodes, data["user"].raw_id = len(user_ids), user_ids
+    data["item"].num_nodes, data["item"].raw_id = len(item_ids), item_ids
+    for modality, (values, missing) in features.items():
+        data["item"][modality] = torch.from_numpy(values)
+        data["item"][f"{modality}_missing"] = torch.from_numpy(missing)
+    rates = data[RATES]
+    for code, split in enumerate(SPLITS):
+        part = rows.take(rows.split == code)
+        rates[_attribute("edge_index", split)] = torch.from_numpy(np.stack((part.users, part.items)))
+        for attribute, known in (("time", part.time), ("rating", part.rating)):
+            if known is not None:
+                rates[_attribute(attribute, split)] = torch.from_numpy(known)
+    data[RATED_BY].edge_index = rates.edge_index.flip(0)
+    without = int((np.bincount(rows.users[rows.split == 0], minlength=len(user_ids)) == 0).sum())
+    if without:
+        data.notes.append(
+            f"{name}: {without:,} of {len(user_ids):,} users have no training interaction; evaluation leaves them out"
+        )
+    return data
+
+
+def modalities(data: HeteroData) -> dict[str, Tensor]:
+    """Item features by name: every floating tensor [I, d] on ``data['item']`` (hand-made data may call it ``x``).
+
+    Raises:
+        DataError: A name cannot serve; see :func:`check_modality_name`.
+    """
+    items = count(data, "item")
+    found = {
+        name: value
+        for name, value in data["item"].items()
+        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() == 2 and value.size(0) == items
+    }
+    found = {name: value for name, value in found.items() if not name.endswith("_missing")}
+    for name in found:
+        check_modality_name(name)
+    return found
+
+
+def check_modality_name(name: str, where: str = "data['item']") -> None:
+    """Refuse a name that cannot be both an attribute of ``data['item']`` and a key of ``torch.nn.ModuleDict``."""
+    taken = name in ("user", "item", "raw_id") or hasattr(torch.nn.ModuleDict(), name) or hasattr(NodeStorage, name)
+    if not name.isidentifier() or name.startswith("_") or keyword.iskeyword(name) or name.endswith("_missing") or taken:
+        raise DataError(
+            f"{where}: {name!r} cannot name a modality, expected a Python identifier such as 'image' that is not "
+            f"'user', 'item' or a word of PyTorch's own and does not end in '_missing'"
+        )
+
+
+def fingerprint(data: HeteroData) -> str:
+    """SHA-256 over the counts, the edges of every split in their order and the feature values: a dataset's identity."""
+    digest = hashlib.sha256(f"{count(data, 'user')} {count(data, 'item')}".encode())
+    for split in SPLITS:
+        _add(digest, split, edges_of(data, split))
+    for name, values in sorted(modalities(data).items()):
+        _add(digest, name, values)
+    return digest.hexdigest()
+
+
+def index_of(data: HeteroData, kind: Literal["user", "item"], ids: Iterable[object]) -> Tensor:
+    """Indices [n] of users or items given by their own ids, compared as strings.
+
+    Where the data has no ``raw_id``, the ids are the indices.
+
+    Raises:
+        DataError: Some ids are unknown; the first few are named.
+    """
+    if isinstance(ids, (Tensor, np.ndarray)):
+        ids = ids.tolist()
+    asked = pl.Series([str(one) for one in ids], dtype=pl.String)
+    own = raw_ids(data, kind)
+    found = positions(to_series(own), asked)
+    if (found < 0).any():
+        unknown = asked.filter(pl.Series(found < 0)).to_list()
+        shown = ", ".join(repr(one) for one in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        raise DataError(
+            f"{getattr(data, 'name', None) or 'data'}: {len(unknown):,} of {len(asked):,} {kind} ids are unknown "
+            f"({shown}), expected ids such as {str(own[0])!r}"
+        )
+    return torch.from_numpy(found.copy())
+
+
+def describe(data: HeteroData) -> dict[str, Any]:
+    """What ``bm3 data describe`` prints, ready for JSON; degrees count training interactions."""
+    train = edges_of(data, "train")
+    users, items = count(data, "user"), count(data, "item")
+    splits = {split: edges_of(data, split).size(1) for split in SPLITS}
+    degree = {
+        "user": np.bincount(train[0].numpy(), minlength=users),
+        "item": np.bincount(train[1].numpy(), minlength=items),
+    }
+    total = sum(splits.values())
+    return {
+        "name": getattr(data, "name", None),
+        "users": users,
+        "items": items,
+        "interactions": total,
+        "splits": splits,
+        "modalities": {
+            name: {"dim": values.size(1), "missing": int(missing_of(data, name).sum())}
+            for name, values in modalities(data).items()
+        },
+        "sparsity": 1 - total / (users * items),
+        "degrees": {kind: _spread(values) for kind, values in degree.items()},
+        "users_without_training": int((degree["user"] == 0).sum()),
+        "cold_items": int((degree["item"] == 0).sum()),
+        "files": dict(getattr(data, "files", None) or {}),
+        "fingerprint": fingerprint(data),
+        "notes": list(getattr(data, "notes", None) or []),
+    }
+
+
+def count(data: HeteroData, kind: str) -> int:
+    """Number of users or items."""
+    number = data[kind].num_nodes if kind in data.node_types else None
+    if number is None:
+        raise DataError(f"data[{kind!r}].num_nodes is not set, expected the number of {kind}s")
+    return int(number)
+
+
+def edges_of(data: HeteroData, split: str) -> Tensor:
+    """Interactions [2, E] of a split on the CPU, int64; empty where hand-made data has no such split."""
+    found = data[RATES].get(_attribute("edge_index", split)) if RATES in data.edge_types else None
+    if found is None:
+        if split == "train":
+            raise DataError(f"data[{RATES}] has no edge_index, expected training interactions [2, E]")
+        return torch.empty(2, 0, dtype=torch.long)
+    plain = found.as_tensor() if hasattr(found, "as_tensor") else found
+    edges: Tensor = plain.detach().cpu().long()
+    return edges
+
+
+def raw_ids(data: HeteroData, kind: str) -> Ids:
+    """Users' or items' own ids [n]; the indices themselves where there are none."""
+    own = data[kind].get("raw_id") if kind in data.node_types else None
+    return np.arange(count(data, kind)) if own is None else np.asarray(own)
+
+
+def missing_of(data: HeteroData, modality: str) -> NDArray[np.bool_]:
+    """Mask [I] of the items whose feature was filled in; none where the data does not say."""
+    mask = data["item"].get(f"{modality}_missing")
+    return np.zeros(count(data, "item"), dtype=bool) if mask is None else mask.cpu().numpy()
+
+
+def interactions_of(data: HeteroData) -> Interactions:
+    """Every split's interactions, train first; with times and ratings where every split has them."""
+    parts = [edges_of(data, split).numpy() for split in SPLITS]
+    both = np.concatenate(parts, axis=1)
+    code = np.repeat(np.arange(len(SPLITS), dtype=np.int8), [part.shape[1] for part in parts])
+    known = {}
+    for name in ("time", "rating"):
+        values = [data[RATES].get(_attribute(name, split)) for split in SPLITS]
+        there = [value.cpu().numpy() for value in values if value is not None]
+        if there and sum(map(len, there)) == len(code):
+            known[name] = np.concatenate(there)
+    return Interactions(both[0], both[1], code, **known)
+
+
+def _attribute(name: str, split: str) -> str:
+    return name if split == "train" else f"{split}_{name}"
+
+
+def _add(digest: Any, name: str, values: Tensor) -> None:
+    values = values.detach().cpu().contiguous()
+    digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+    if values.numel():
+        digest.update(values.view(torch.uint8).numpy().data)
+
+
+def _spread(values: NDArray[np.int64]) -> dict[str, float]:
+    return {
+        "min": int(values.min()),
+        "median": float(np.median(values)),
+        "mean": float(values.mean()),
+        "max": int(values.max()),
+    }

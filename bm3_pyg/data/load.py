@@ -1,0 +1,162 @@
+"""One entrance for every kind of data."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.data.cache import cached
+from bm3_pyg.data.mmrec import find_inter, read_mmrec
+from bm3_pyg.data.planted import PLANTED, make_planted
+from bm3_pyg.data.reading import TABLE_SUFFIXES, file_sha256
+from bm3_pyg.data.splits import RULES
+from bm3_pyg.data.tables import read_tables
+from bm3_pyg.errors import ConfigError, DataError, check_number, nearest
+
+SLOW_PLANTED = ("planted-sports", "planted-electronics")
+DEFAULTS: dict[str, Any] = {
+    "user": "user",
+    "item": "item",
+    "time": None,
+    "rating": None,
+    "label": None,
+    "split": None,
+    "features": None,
+    "items": None,
+}
+
+
+def load_dataset(
+    source: str | Path,
+    *,
+    seed: int = 0,
+    user: str = "user",
+    item: str = "item",
+    time: str | None = None,
+    rating: str | None = None,
+    label: str | None = None,
+    split: str | None = None,
+    features: Mapping[str, str | Path] | None = None,
+    items: str | Path | None = None,
+) -> HeteroData:
+    """Load a dataset as a graph of users and items; see :mod:`bm3_pyg.data.graph` for what is where.
+
+    Args:
+        source: A planted name (``demo``, ``planted-baby``, ``planted-sports``, ``planted-electronics``; write
+            ``./demo`` for a folder of that name), a folder with one .inter file or that file (MMRec's layout), or a
+            .csv, .tsv or .parquet table with a row per interaction. All below but ``seed`` is for tables only.
+        seed: Of planted data, and of splits drawn at random.
+        user: Column of user ids.
+        item: Column of item ids, also in feature tables and in ``items``.
+        time: Column of times: numbers, dates, or ISO 8601 text.
+        rating: Column of ratings.
+        label: Column that says each interaction's split: 0, 1, 2 or train, val (valid, validation), test.
+        split: ``"random"`` (the published rule: per user one val and one test below ten interactions, else a tenth
+            each), ``"leave-one-out"`` (the last is test, the one before it val), ``"time"`` (as many as in random, but
+            the latest) or ``"label"``. Default: ``"label"`` with ``label``, else ``"random"``. Users with fewer than
+            three interactions keep all in training.
+        features: Per modality a .npy array [I, d] in item order, or a table with the column ``item`` and numeric
+            columns or one list column. Items without a row get the mean of the others and are marked in
+            ``<name>_missing``.
+        items: A file that lists every item, in order: text, one id a line, or a table with the column ``item``. By
+            default the items are those that occur, in order of first appearance.
+
+    Returns:
+        The graph. Its global store holds ``name``; ``source``, keyword arguments for this function that give the same
+        data again; ``files``, the SHA-256 of each source file; ``notes``, what was merged, filled in or left out, which
+        is logged too.
+
+    Raises:
+        DataError: Something is wrong with a file; one line names it and the row or column.
+        ConfigError: An option does not fit the source or the other options.
+    """
+    check_number("seed", seed, int, 0)
+    options = {
+        "user": user,
+        "item": item,
+        "time": time,
+        "rating": rating,
+        "label": label,
+        "split": split,
+        "features": {name: Path(os.path.abspath(path)) for name, path in features.items()} if features else None,
+        "items": None if items is None else Path(os.path.abspath(items)),
+    }
+    given = {name: value for name, value in options.items() if value != DEFAULTS[name]}
+    path = Path(os.path.abspath(source))
+    reseeded = {"seed": seed} if seed else {}
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        data = _load_table(path, seed, options)
+        data.source = {"source": str(path), **reseeded, **_plain(given)}
+        return _logged(data)
+    inter = None if str(source) in PLANTED else _inter_file(source, path)
+    if given:
+        raise ConfigError(
+            f"{next(iter(given))}: is for .csv, .tsv and .parquet tables only, but the source is {source}"
+        )
+    if inter is None:
+        data = _load_planted(str(source), seed)
+        data.source = {"source": str(source), **reseeded}
+    else:
+        data = read_mmrec(inter)
+        data.source = {"source": str(path)}
+    return _logged(data)
+
+
+def _logged(data: HeteroData) -> HeteroData:
+    for note in data.notes:
+        logging.getLogger("bm3_pyg").warning(note)
+    return data
+
+
+def _inter_file(source: str | Path, path: Path) -> Path:
+    if path.is_dir():
+        return find_inter(path)
+    if path.suffix == ".inter" and path.is_file():
+        return path
+    raise DataError(
+        f"{source}: {'not a kind of file known here' if path.exists() else 'no such file, folder or planted name'}, "
+        f"expected a folder with one .inter file, an .inter, .csv, .tsv or .parquet file, or planted data "
+        f"({nearest(str(source), PLANTED)})"
+    )
+
+
+def _load_planted(name: str, seed: int) -> HeteroData:
+    build = partial(make_planted, name, seed)
+    return cached(name, {"planted": name, "seed": seed}, build) if name in SLOW_PLANTED else build()
+
+
+def _load_table(path: Path, seed: int, options: Mapping[str, Any]) -> HeteroData:
+    split, label, features = options["split"], options["label"], options["features"] or {}
+    rule = split or ("random" if label is None else "label")
+    if rule not in RULES:
+        raise ConfigError(f"split: got {rule!r}, {nearest(rule, RULES)}")
+    if (rule == "label") != (label is not None):
+        raise ConfigError(f"split: {rule!r} and label={label!r} do not go together, expected both or neither")
+    if rule == "time" and options["time"] is None:
+        raise ConfigError("split: 'time' needs the time column, expected time=COLUMN")
+    resolved = {**options, "split": rule, "features": features}
+    build = partial(read_tables, path, seed=seed, **resolved)
+    if all(file.suffix.lower() == ".npy" for file in features.values()):
+        return build()
+    files = [path, *features.values(), *([options["items"]] if options["items"] else [])]
+    hashes = {str(file): file_sha256(file) for file in files}
+    key = {"table": str(path), "seed": seed, "options": _plain(resolved), "hashes": hashes}
+    data = cached(path.stem, key, build)
+    return data if set(data.files.values()) == set(hashes.values()) else build()  # a file changed between hash and read
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options as JSON can hold them."""
+    plain: dict[str, Any] = {}
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            plain[name] = {key: str(one) for key, one in value.items()}
+        else:
+            plain[name] = str(value) if isinstance(value, Path) else value
+    return plain

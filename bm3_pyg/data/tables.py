@@ -1,0 +1,131 @@
+"""Your own tables: a CSV, TSV or Parquet file of interactions, and files of features keyed by item."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.data.features import read_features
+from bm3_pyg.data.graph import build, check_modality_name
+from bm3_pyg.data.ids import first_appearance, positions, read_ids, refuse_repeats, to_array
+from bm3_pyg.data.interactions import Interactions, merge_duplicates, refuse_conflicts
+from bm3_pyg.data.reading import (
+    TABLE_SUFFIXES,
+    Table,
+    check_utf8,
+    codes,
+    floats,
+    read_bytes,
+    read_table,
+    times,
+)
+from bm3_pyg.data.splits import LABELS, leave_one_out, random_split, time_split
+from bm3_pyg.errors import DataError
+
+
+def read_tables(
+    path: Path,
+    *,
+    seed: int,
+    user: str,
+    item: str,
+    time: str | None,
+    rating: str | None,
+    label: str | None,
+    split: str,
+    features: Mapping[str, Path],
+    items: Path | None,
+) -> HeteroData:
+    """The dataset in a table of interactions; options as in :func:`bm3_pyg.data.load_dataset`, ``split`` resolved.
+
+    Users are numbered in order of first appearance, items too unless ``items`` lists them.
+
+    Raises:
+        DataError: A file does not hold what it should; the message names it and the row or column.
+    """
+    for modality in features:
+        check_modality_name(modality, f"features of {path}")
+    table = read_table(path)
+    files = {path.name: table.sha256}
+    users, user_at = first_appearance(read_ids(table, user))
+    catalogue, item_at = _items(table, item, items, files)
+    rows = Interactions(
+        user_at,
+        item_at,
+        np.zeros(len(user_at), dtype=np.int8) if label is None else codes(table, label, LABELS),
+        time=None if time is None else times(table, time),
+        rating=None if rating is None else floats(table, rating),
+    )
+    own_user, own_item = table.frame[user], table.frame[item]
+    refuse_conflicts(rows, lambda row: f"{table.where(row)}: {user} {own_user[row]!r}, {item} {own_item[row]!r}")
+    rows, notes = merge_duplicates(rows, path.name)
+    if split != "label":
+        rows = replace(rows, split=_split(rows, split, seed))
+    values = {}
+    for modality, source in features.items():
+        array, missing, digest, remarks = read_features(source, modality, item=item, item_ids=catalogue)
+        _add(files, source, digest)
+        values[modality] = array, missing
+        notes += remarks
+    return build(
+        path.stem,
+        rows,
+        user_ids=to_array(users),
+        item_ids=to_array(catalogue),
+        features=values,
+        files=files,
+        notes=notes,
+    )
+
+
+def _split(rows: Interactions, rule: str, seed: int) -> NDArray[np.int8]:
+    if rule == "leave-one-out":
+        return leave_one_out(rows.users, rows.time, seed)
+    if rule == "time" and rows.time is not None:
+        return time_split(rows.users, rows.time)
+    return random_split(rows.users, seed)
+
+
+def _items(table: Table, name: str, listed: Path | None, files: dict[str, str]) -> tuple[pl.Series, NDArray[np.int64]]:
+    """All item ids [I] in their order, and each interaction's index among them."""
+    ids = read_ids(table, name)
+    if listed is None:
+        return first_appearance(ids)
+    catalogue = _read_items(listed, name, files)
+    at = positions(catalogue, ids)
+    if (at < 0).any():
+        row = int((at < 0).argmax())
+        raise DataError(
+            f"{table.where(row)}: {name} {ids[row]!r} is not in {listed} ({(at < 0).sum():,} such rows), "
+            f"expected one of the {len(catalogue):,} items listed there"
+        )
+    return catalogue, at
+
+
+def _read_items(path: Path, name: str, files: dict[str, str]) -> pl.Series:
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        table = read_table(path)
+        ids = read_ids(table, name)
+    else:
+        raw = read_bytes(path)
+        check_utf8(path, raw)
+        if not raw.strip():
+            raise DataError(f"{path}: the file is empty, expected item ids, one a line")
+        lines = raw.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
+        frame = pl.DataFrame({name: lines}).with_columns(pl.col(name).replace("", None))
+        table = Table(path, frame, hashlib.sha256(raw).hexdigest(), separator="\n", first_line=1)
+        ids = read_ids(table, name)
+    refuse_repeats(table, ids, "each item once")
+    _add(files, path, table.sha256)
+    return ids
+
+
+def _add(files: dict[str, str], path: Path, digest: str) -> None:
+    files[path.name if path.name not in files else f"{path.parent.name}/{path.name}"] = digest

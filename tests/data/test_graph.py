@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric import EdgeIndex
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.data import describe, edges_of, fingerprint, index_of, modalities, raw_ids
+from bm3_pyg.data.graph import build, check_modality_name
+from bm3_pyg.data.interactions import Interactions
+from bm3_pyg.errors import DataError
+
+
+@pytest.fixture
+def data() -> HeteroData:
+    """Three users, four items; user "w" and item 40 have no training interaction."""
+    rows = Interactions(
+        np.array([0, 0, 1, 1, 0, 2]),
+        np.array([0, 1, 1, 2, 2, 0]),
+        np.array([0, 0, 0, 0, 1, 2], dtype=np.int8),
+        time=np.array([10, 11, 12, 13, 14, 15]),
+        rating=np.array([1, 2, 3, 4, 5, 1], dtype=np.float32),
+    )
+    values = np.arange(8, dtype=np.float32).reshape(4, 2)
+    return build(
+        "toy",
+        rows,
+        user_ids=np.array(["u", "v", "w"]),
+        item_ids=np.array([10, 20, 30, 40]),
+        features={"image": (values, np.array([False, True, False, False]))},
+        files={"toy.csv": "abc"},
+        notes=["a note"],
+    )
+
+
+@pytest.fixture
+def hand_made() -> HeteroData:
+    data = HeteroData()
+    data["user"].num_nodes = 2
+    data["item"].x = torch.rand(3, 5)
+    data["user", "rates", "item"].edge_index = torch.tensor([[0, 1, 1], [0, 1, 2]])
+    return data
+
+
+def test_layout(data: HeteroData) -> None:
+    rates = data["user", "rates", "item"]
+    assert data["user"].num_nodes == 3
+    assert data["item"].num_nodes == 4
+    assert data["user"].raw_id.tolist() == ["u", "v", "w"]
+    assert rates.edge_index.tolist() == [[0, 0, 1, 1], [0, 1, 1, 2]]
+    assert rates.val_edge_index.tolist() == [[0], [2]]
+    assert rates.test_edge_index.tolist() == [[2], [0]]
+    assert rates.time.tolist() == [10, 11, 12, 13]
+    assert rates.test_rating.tolist() == [1]
+    assert data["item", "rated_by", "user"].edge_index.tolist() == [[0, 1, 1, 2], [0, 0, 1, 1]]
+    assert data["item"].image.dtype == torch.float32
+    assert data["item"].image_missing.tolist() == [False, True, False, False]
+    assert data.notes == ["a note", "toy: 1 of 3 users have no training interaction; evaluation leaves them out"]
+    assert data.validate()
+
+
+def test_modalities(data: HeteroData, hand_made: HeteroData) -> None:
+    data["item"].price = torch.rand(4)
+    data["item"].count = torch.ones(4, 2, dtype=torch.long)
+    assert list(modalities(data)) == ["image"]
+    assert list(modalities(hand_made)) == ["x"]
+
+
+def test_describe(data: HeteroData) -> None:
+    told = json.loads(json.dumps(describe(data)))
+    assert told == {
+        "name": "toy",
+        "users": 3,
+        "items": 4,
+        "interactions": 6,
+        "splits": {"train": 4, "val": 1, "test": 1},
+        "modalities": {"image": {"dim": 2, "missing": 1}},
+        "sparsity": 0.5,
+        "degrees": {
+            "user": {"min": 0, "median": 2.0, "mean": 4 / 3, "max": 2},
+            "item": {"min": 0, "median": 1.0, "mean": 1.0, "max": 2},
+        },
+        "users_without_training": 1,
+        "cold_items": 1,
+        "files": {"toy.csv": "abc"},
+        "fingerprint": fingerprint(data),
+        "notes": data.notes,
+    }
+
+
+def test_describe_hand_made(hand_made: HeteroData) -> None:
+    told = describe(hand_made)
+    assert told["name"] is None
+    assert told["splits"] == {"train": 3, "val": 0, "test": 0}
+    assert told["modalities"] == {"x": {"dim": 5, "missing": 0}}
+
+
+def test_fingerprint_follows_the_content(data: HeteroData) -> None:
+    before = fingerprint(data)
+    data.name = "another name"
+    assert fingerprint(data) == before
+    changes = []
+    data["item"].image[3, 1] += 1
+    changes.append(fingerprint(data))
+    data["user", "rates", "item"].test_edge_index[1, 0] = 3
+    changes.append(fingerprint(data))
+    data["user"].num_nodes = 4
+    changes.append(fingerprint(data))
+    data["item"].text = torch.zeros(4, 1, dtype=torch.bfloat16)
+    changes.append(fingerprint(data))
+    assert len({before, *changes}) == 5
+
+
+def test_fingerprint_of_edge_index_is_that_of_the_plain_tensor(hand_made: HeteroData) -> None:
+    before = fingerprint(hand_made)
+    rates = hand_made["user", "rates", "item"]
+    rates.edge_index = EdgeIndex(rates.edge_index, sparse_size=(2, 3))
+    assert fingerprint(hand_made) == before
+
+
+def test_index_of(data: HeteroData, hand_made: HeteroData) -> None:
+    assert index_of(data, "user", ["w", "u", "w"]).tolist() == [2, 0, 2]
+    assert index_of(data, "item", [30, "10"]).tolist() == [2, 0]
+    assert index_of(data, "item", np.array([40])).tolist() == [3]
+    assert index_of(data, "item", torch.tensor([20])).tolist() == [1]
+    assert index_of(hand_made, "item", ["2", 0]).tolist() == [2, 0]
+    assert index_of(data, "user", []).shape == (0,)
+
+
+def test_index_of_names_unknown_ids(data: HeteroData) -> None:
+    with pytest.raises(
+        DataError, match=r"^toy: 4 of 5 user ids are unknown \('a', 'b', 'c', \.\.\.\), expected .* 'u'$"
+    ):
+        index_of(data, "user", ["a", "u", "b", "c", "d"])
+
+
+def test_raw_ids_fall_back_to_indices(hand_made: HeteroData) -> None:
+    assert raw_ids(hand_made, "user").tolist() == [0, 1]
+
+
+def test_no_training_interactions() -> None:
+    rows = Interactions(np.array([0]), np.array([0]), np.array([1], dtype=np.int8))
+    with pytest.raises(DataError, match="none of the 1 interactions is for training"):
+        build("x", rows, user_ids=np.arange(1), item_ids=np.arange(1), features={}, files={}, notes=[])
+
+
+def test_what_hand_made_data_must_have() -> None:
+    data = HeteroData()
+    with pytest.raises(DataError, match="num_nodes is not set"):
+        modalities(data)
+    with pytest.raises(DataError, match="has no edge_index"):
+        edges_of(data, "train")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "user",
+        "item",
+        "num_nodes",
+        "raw_id",
+        "image_missing",
+        "keys",
+        "items",
+        "training",
+        "class",
+        "two words",
+        "1st",
+        "",
+        "_x",
+    ],
+)
+def test_names_that_cannot_be_modalities(name: str) -> None:
+    with pytest.raises(DataError, match="cannot name a modality"):
+        check_modality_name(name)
+
+
+@pytest.mark.parametrize("name", ["image", "text", "x", "audio_2", "v"])
+def test_modality_names(name: str) -> None:
+    check_modality_name(name)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bm3_pyg.data.splits import leave_one_out, random_split, time_split
+
+Ints = NDArray[np.int64]
+
+
+def naive_sizes(n: int) -> tuple[int, int]:
+    if n < 3:
+        return 0, 0
+    if n < 10:
+        return 1, 1
+    held = int(0.2 * n)
+    return held // 2, held - held // 2
+
+
+def naive_time_split(users: Ints, time: Ints, sizes: Callable[[int], tuple[int, int]]) -> list[int]:
+    rows = defaultdict(list)
+    for row, user in enumerate(users):
+        rows[user].append(row)
+    split = [0] * len(users)
+    for own in rows.values():
+        own.sort(key=lambda row: time[row])
+        val, test = sizes(len(own))
+        for row in own[len(own) - test :]:
+            split[row] = 2
+        for row in own[len(own) - test - val : len(own) - test]:
+            split[row] = 1
+    return split
+
+
+@pytest.fixture(params=[0, 1, 2])
+def rows(request: pytest.FixtureRequest) -> tuple[Ints, Ints]:
+    """Ungrouped users with 1 to about 100 interactions and times with many ties."""
+    rng = np.random.default_rng(request.param)
+    users = rng.permutation(np.repeat(np.arange(60), np.r_[np.arange(1, 41), rng.integers(1, 100, 20)]))
+    return users, rng.integers(8, size=len(users))
+
+
+def test_time_split_is_the_naive_one(rows: tuple[Ints, Ints]) -> None:
+    users, time = rows
+    assert time_split(users, time).tolist() == naive_time_split(users, time, naive_sizes)
+
+
+def test_leave_one_out_is_the_naive_one(rows: tuple[Ints, Ints]) -> None:
+    users, time = rows
+    expected = naive_time_split(users, time, lambda n: (1, 1) if n >= 3 else (0, 0))
+    assert leave_one_out(users, time, seed=0).tolist() == expected
+
+
+def test_random_split_has_the_published_sizes(rows: tuple[Ints, Ints]) -> None:
+    users, _ = rows
+    split = random_split(users, seed=3)
+    for user, n in Counter(users.tolist()).items():
+        own = Counter(split[users == user].tolist())
+        assert (own[1], own[2]) == naive_sizes(n), n
+
+
+def test_random_split_depends_on_the_seed_alone(rows: tuple[Ints, Ints]) -> None:
+    users, _ = rows
+    np.testing.assert_array_equal(random_split(users, 1), random_split(users, 1))
+    assert (random_split(users, 1) != random_split(users, 2)).any()
+
+
+def test_random_split_holds_every_row_out_equally_often() -> None:
+    users = np.tile(np.arange(3), 5)
+    held = np.mean([random_split(users, seed) == 2 for seed in range(600)], axis=0)
+    np.testing.assert_allclose(held, 0.2, atol=0.06)
+
+
+def test_leave_one_out_without_times_is_random() -> None:
+    users = np.repeat(np.arange(40), 5)
+    first, second = leave_one_out(users, None, 0), leave_one_out(users, None, 1)
+    assert Counter(first.tolist()) == Counter(second.tolist()) == {0: 120, 1: 40, 2: 40}
+    assert (first != second).any()
+
+
+def test_sizes_are_those_of_the_published_split(shared_data: Callable[[str], Path]) -> None:
+    columns = np.loadtxt(shared_data("baby") / "baby.inter", skiprows=1, dtype=np.int64).T
+    users, published = columns[0], columns[2]
+    ours = random_split(users, seed=0)
+    for code in (0, 1, 2):
+        np.testing.assert_array_equal(np.bincount(users[ours == code]), np.bincount(users[published == code]))
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_one_user_with_few_interactions_keeps_all(n: int) -> None:
+    users = np.zeros(n, dtype=np.int64)
+    assert not random_split(users, 0).any()
+    assert not leave_one_out(users, None, 0).any()
+    assert not time_split(users, np.arange(n)).any()
+
+
+def test_no_rows() -> None:
+    assert len(random_split(np.zeros(0, dtype=np.int64), 0)) == 0
