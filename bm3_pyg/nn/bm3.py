@@ -15,7 +15,7 @@ from bm3_pyg.errors import ConfigError, RunError, check_number
 from bm3_pyg.nn.frozen import frozen_table
 from bm3_pyg.nn.objective import Batch, BM3Losses, BootstrapObjective
 from bm3_pyg.nn.row_table import RowTable
-from bm3_pyg.ops import build_graph, propagate
+from bm3_pyg.ops import build_graph, propagate, propagate_rows
 from bm3_pyg.protocols import Scorer
 
 OFFICIAL_NAMES = MappingProxyType({"image": "image", "text": "text"})
@@ -37,7 +37,8 @@ class BM3(nn.Module):
     Args:
         num_users: number of users U.
         num_items: number of items I.
-        edge_index: [2, E] training interactions, user ids above item ids; repeated ones count once.
+        edge_index: training interactions: [2, E], user ids above item ids (a tensor or PyG ``EdgeIndex``), or the
+            [U, I] matrix as a sparse tensor of PyTorch or torch_sparse; repeated ones count once.
         modalities: ``{name: [I, d]}`` item features; none for a model on ids alone.
         embedding_dim: dimension D.
         num_layers: propagation layers L.
@@ -102,8 +103,9 @@ class BM3(nn.Module):
         self.projections = nn.ModuleDict(linears)  # type: ignore[assignment]
         self.encoder = encoder
         if encoder is not None:
-            forward = torch.stack([edge_index[0], edge_index[1] + num_users]).unique(dim=1)
-            self.register_buffer("edge_index", torch.cat([forward, forward.flip(0)], dim=1), persistent=False)
+            pairs = self.graph.edge_index()
+            pairs[1] += num_users
+            self.register_buffer("edge_index", torch.cat([pairs, pairs.flip(0)], dim=1), persistent=False)
 
     @classmethod
     def from_data(cls, data: HeteroData, **options: Any) -> BM3:
@@ -148,10 +150,9 @@ class BM3(nn.Module):
         """h_u [U, D] and h_i [I, D], before the predictor."""
         users, items = self.user_embedding, self.item_embedding
         if self.encoder is None:
-            hidden_users, hidden_items = propagate(self.graph, users, items, self.num_layers)
-        else:
-            hidden = self.encoder(torch.cat([users, items]), self.edge_index)
-            hidden_users, hidden_items = hidden.split([self.num_users, self.num_items])
+            return propagate(self.graph, users, items, self.num_layers, residual=True)
+        hidden = self.encoder(torch.cat([users, items]), self.edge_index)
+        hidden_users, hidden_items = hidden.split([self.num_users, self.num_items])
         return hidden_users, hidden_items + items
 
     def embed(self) -> tuple[Tensor, Tensor]:
@@ -182,17 +183,24 @@ class BM3(nn.Module):
             generator: source of the random masks; PyTorch's global one by default.
         """
         batch = Batch.of(users, items)
-        hidden_users, hidden_items = self.forward()
-        regularisation = (hidden_users.norm() + hidden_items.norm()) / self.num_items
+        user_rows, item_rows, user_norm, item_norm = self._rows(batch)
         return self.objective.on_batch(
             batch,
-            hidden_users[batch.users],
-            hidden_items[batch.items],
-            {name: self.features[name].project(batch.items, self.projections[name]) for name in self.features},
-            regularisation,
+            user_rows,
+            item_rows,
+            {name: table.project(batch.items, self.projections[name]) for name, table in self.features.items()},
+            (user_norm + item_norm) / self.num_items,
             masks=masks,
             generator=generator,
         )
+
+    def _rows(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """h_u and h_i of the batch's distinct nodes, and the norms of the whole tables."""
+        if self.encoder is not None:
+            users, items = self.forward()
+            return users[batch.users], items[batch.items], users.norm(), items.norm()
+        tables = self.user_embedding, self.item_embedding
+        return propagate_rows(self.graph, *tables, self.num_layers, batch.users, batch.items, residual=True)
 
     def load_official_state_dict(
         self, state_dict: Mapping[str, Tensor], names: Mapping[str, str] = OFFICIAL_NAMES

@@ -15,8 +15,8 @@ BLOCK_ROWS = 4096
 def frozen_table(features: Tensor) -> Tensor:
     """A copy of ``features`` [I, d] in float16 (float32 if a value is beyond float16's range).
 
-    A copy of more than LARGE_BYTES is memory-mapped from a temporary file (in TMPDIR) that vanishes with the process, so that the
-    system can drop what is not in use. Rows are read as float32 by :meth:`bm3_pyg.nn.RowTable.gather`.
+    A copy of more than LARGE_BYTES is memory-mapped from a temporary file (in TMPDIR) that vanishes with the process,
+    so that the system can drop what is not in use. :meth:`bm3_pyg.nn.RowTable.gather` reads rows as float32.
     """
     blocks = features.detach().split(BLOCK_ROWS)
     largest = torch.finfo(torch.float16).max

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bm3_pyg.errors import check_number
+from bm3_pyg.ops import mean_cosine
 
 
 class BM3Losses(NamedTuple):
@@ -148,8 +148,8 @@ class BootstrapObjective(nn.Module):
         online_user, online_item = self.predictor(user_rows), self.predictor(item_rows)
         reconstruction = (
             2
-            - F.cosine_similarity(online_user[batch.user_of], item_target[batch.item_of]).mean()
-            - F.cosine_similarity(online_item[batch.item_of], user_target[batch.user_of]).mean()
+            - mean_cosine(online_user, item_target, batch.user_of, batch.item_of)
+            - mean_cosine(online_item, user_target, batch.item_of, batch.user_of)
         )
 
         share = torch.bincount(batch.item_of, minlength=batch.items.numel()).to(item_rows) / batch.item_of.numel()
@@ -157,8 +157,8 @@ class BootstrapObjective(nn.Module):
         for name in self.modalities:
             online = self.predictor(latent_rows[name])
             modality_target = target(name, latent_rows[name], batch.items)
-            alignment = alignment + 1 - (F.cosine_similarity(online, item_target) * share).sum()
-            masking = masking + 1 - (F.cosine_similarity(online, modality_target) * share).sum()
+            alignment = alignment + 1 - mean_cosine(online, item_target, weight=share)
+            masking = masking + 1 - mean_cosine(online, modality_target, weight=share)
 
         total = reconstruction + self.align_weight * (alignment + masking) + self.reg_weight * regularisation
         return BM3Losses(total, reconstruction, alignment, masking, regularisation)

@@ -24,11 +24,11 @@ class Deferral(Protocol):
     """An optimizer's view of one table: moves it still owes to rows that no recent step touched."""
 
     @property
-    def step(self) -> int:
-        """Steps taken so far; rows read at another count are out of date."""
+    def stamp(self) -> tuple[int, int]:
+        """Changes whenever rows read before may be out of date."""
 
     def read(self, rows: Tensor, out: Tensor) -> Tensor:
-        """Fill ``out`` [n, d] with ``rows`` [n] as they are after ``step`` steps; nothing is written back."""
+        """Fill ``out`` [n, d] with ``rows`` [n], up to date, and return it; nothing is written back."""
 
     def flush(self) -> None:
         """Write every owed move into the table."""
@@ -151,14 +151,14 @@ class RowPart:
     """``values @ basis`` (``values`` alone if there is no basis) at ``rows``.
 
     Shapes: rows [n], values [n, D] and basis [D, d], or values [n, d]. ``read`` [n, d] holds the rows as the forward
-    pass read them after ``read_at`` steps, for an optimizer that needs them again.
+    pass read them, at the deferral's stamp ``read_at``, for an optimizer that needs them again.
     """
 
     rows: Tensor
     values: Tensor
     basis: Tensor | None = None
     read: Tensor | None = None
-    read_at: int = -1
+    read_at: tuple[int, int] | None = None
 
     def product(self, start: int, stop: int, out: Tensor) -> Tensor:
         """Rows ``start:stop`` of the gradient, [stop - start, d]; ``out`` [stop - start or more, d] may hold it."""
@@ -212,10 +212,11 @@ class RowGradient(Tensor):
         """Frobenius norm, a scalar: ||Z W||^2 = <Z^T Z, W W^T>, in float64 because its terms may cancel."""
         part = self.merged()
         if part.basis is None:
-            return torch.linalg.vector_norm(part.values)
+            norm: Tensor = torch.linalg.vector_norm(part.values)
+            return norm
         values, basis = part.values.double(), part.basis.double()
         squared = ((values.T @ values) * (basis @ basis.T)).sum()
-        norm: Tensor = squared.clamp(min=0).sqrt().to(self.dtype)
+        norm = squared.clamp(min=0).sqrt().to(self.dtype)
         return norm
 
     @torch.no_grad()
@@ -239,23 +240,27 @@ class RowGradient(Tensor):
                 return RowGradient(first.parts, first)
             if func is aten.clone.default:
                 return RowGradient(list(first.parts), first)
+            if func is aten.add.Tensor and isinstance(args[1], RowGradient) and not kwargs:
+                return RowGradient([*first.parts, *args[1].parts], first)
+            if func is aten.linalg_vector_norm.default and args[1:] in ((), (2,)) and not kwargs:
+                return first.norm2()
             if func is aten.zero_.default:
                 first.parts.clear()
                 return first
-            if func in (aten.add_.Tensor, aten.add.Tensor) and isinstance(args[1], RowGradient) and not kwargs:
-                if func is aten.add.Tensor:
-                    return RowGradient([*first.parts, *args[1].parts], first)
-                first.parts.extend(args[1].parts)
+            if func is aten.add_.Tensor and args[1].shape == first.shape and not kwargs:
+                first.parts.extend(_parts_of(args[1]))
                 return first
             if func in (aten.mul_.Tensor, aten.mul_.Scalar) and _is_scalar(args[1]):
                 first.parts[:] = [replace(part, values=part.values * args[1]) for part in first.parts]
                 return first
-            if func is aten.linalg_vector_norm.default and args[1:] in ((), (2,)) and not kwargs:
-                return first.norm2()
-            if func._schema.is_mutable:
-                raise NotImplementedError(
-                    f"{func}: a row gradient cannot be changed this way (optimizer.clip_grad_norm_ can scale it)"
-                )
+        if func in (aten._foreach_zero_.default, aten._foreach_mul_.Scalar, aten._foreach_mul_.Tensor):
+            for tensor in args[0]:
+                tensor.mul_(args[1]) if len(args) > 1 else tensor.zero_()
+            return None
+        if func._schema.is_mutable and any(isinstance(item, RowGradient) for item in _listed(first)):
+            raise NotImplementedError(
+                f"{func}: a row gradient cannot be changed so (optimizer.clip_grad_norm_ scales it)"
+            )
         return func(*_densified(args), **{key: _densified([value])[0] for key, value in kwargs.items()})
 
 
@@ -281,7 +286,7 @@ class _Project(torch.autograd.Function):
     ) -> Tensor:
         read = deferral.read(rows, room)
         ctx.save_for_backward(rows, basis, read)
-        ctx.weight, ctx.read_at = weight, deferral.step
+        ctx.weight, ctx.read_at = weight, deferral.stamp
         return nn.functional.linear(read, basis, bias)
 
     @staticmethod
@@ -334,8 +339,19 @@ def empty_rows(rows: int, like: Tensor) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device)
 
 
+def _parts_of(gradient: Tensor) -> list[RowPart]:
+    """The parts of a gradient [N, d], which if dense is one part with every row."""
+    if isinstance(gradient, RowGradient):
+        return gradient.parts
+    return [RowPart(torch.arange(len(gradient), device=gradient.device), gradient)]
+
+
 def _is_scalar(value: object) -> bool:
     return not isinstance(value, Tensor) or (value.dim() == 0 and not isinstance(value, RowGradient))
+
+
+def _listed(value: object) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _densified(values: Any) -> list[Any]:
@@ -344,7 +360,7 @@ def _densified(values: Any) -> list[Any]:
         value.to_dense()
         if isinstance(value, RowGradient)
         else _densified(value)
-        if isinstance(value, (list, tuple)) and any(isinstance(item, RowGradient) for item in value)
+        if any(isinstance(item, RowGradient) for item in _listed(value))
         else value
         for value in values
     ]

@@ -1,0 +1,124 @@
+"""JIT loops behind :mod:`bm3_pyg.ops.rows`; the equations stand there."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numba
+import numpy as np
+import torch
+from numba import njit, prange
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.generic]
+
+
+def as_arrays(*tensors: Tensor) -> list[Array]:
+    """NumPy views of CPU tensors, after telling numba to use as many threads as torch does.
+
+    The two keep a pool of threads each, of which one works at a time; ``OMP_WAIT_POLICY=passive`` spares the other's
+    spinning. Neither pool survives a fork: start worker processes that train by spawn.
+    """
+    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(min(torch.get_num_threads(), most))
+    return [tensor.detach().numpy() for tensor in tensors]
+
+
+# NaN and infinity must travel as in dense Adam, so the row loops allow only fused multiply-adds; the rules below are
+# built from finite numbers, and their sums need reassociation to be vectorised.
+@njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract"})
+def read_rows(x, m, v, rows, rule, depth, total, centre, ratio, eps, out):  # type: ignore[no-untyped-def]
+    width = x.shape[1]
+    for i in prange(rows.shape[0]):
+        row = rows[i]
+        p = rule[i]
+        levels = depth[p]
+        if levels == 0:
+            for j in range(width):
+                out[i, j] = x[row, j]
+        elif levels == 1:
+            for j in range(width):
+                out[i, j] = x[row, j] - m[row, j] * total[p] / (centre[p, 0] * sqrt(v[row, j]) + eps)
+        elif levels == 2:  # the usual depth, over one common denominator: a single division
+            for j in range(width):
+                s = sqrt(v[row, j])
+                inner = centre[p, 1] * s + eps
+                moved = total[p] * inner / ((centre[p, 0] * s + eps) * inner - ratio[p, 0] * s * s)
+                out[i, j] = x[row, j] - m[row, j] * moved
+        else:
+            for j in range(width):
+                out[i, j] = centre[p, levels - 1] * sqrt(v[row, j]) + eps
+            for level in range(levels - 2, -1, -1):
+                for j in range(width):
+                    s = sqrt(v[row, j])
+                    out[i, j] = centre[p, level] * s + eps - ratio[p, level] * s * s / out[i, j]
+            for j in range(width):
+                out[i, j] = x[row, j] - m[row, j] * total[p] / out[i, j]
+
+
+@njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract"})
+def update_rows(x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars):  # type: ignore[no-untyped-def]
+    size, width, gain1, gain2, eps = scalars[0], scalars[1], scalars[2], scalars[3], scalars[4]
+    for i in prange(rows.shape[0]):
+        row = rows[i]
+        keep1 = decay1[i]
+        keep2 = decay2[i]
+        for j in range(x.shape[1]):
+            g = gradient[i, j]
+            first = keep1 * m[row, j] + gain1 * g
+            second = keep2 * v[row, j] + gain2 * g * g
+            m[row, j] = first
+            v[row, j] = second
+            x[row, j] = current[i, j] - size * first / (width * sqrt(second) + eps)
+        last[row] = step
+
+
+@njit(parallel=True, cache=True, error_model="numpy", fastmath=True)
+def sleep_rules(last, step, sizes, widths, decay, shrink, tolerance, depth, total, centre, ratio):  # type: ignore[no-untyped-def]
+    for i in prange(last.shape[0]):
+        start = last[i]
+        terms = min(step - start, decay.shape[0])
+        depth[i] = 0
+        if start == 0 or terms <= 0:
+            continue
+        weight = np.empty(terms)
+        place = np.empty(terms)
+        mass = 0.0
+        exact = 0.0
+        for j in range(terms):
+            weight[j] = decay[j] * sizes[start + 1 + j]
+            place[j] = shrink[j] * widths[start + 1 + j]
+            mass += weight[j]
+            exact += weight[j] / place[j]
+        if mass <= 0.0:
+            continue
+        total[i] = mass
+        older = np.zeros(terms)
+        newer = np.ones(terms)
+        link = 0.0
+        value = 0.0
+        share = mass
+        pivot = 1.0
+        norm = mass
+        for level in range(centre.shape[1]):
+            middle = 0.0
+            for j in range(terms):
+                middle += weight[j] * place[j] * newer[j] * newer[j]
+            middle /= norm
+            centre[i, level] = middle
+            depth[i] = level + 1
+            pivot = middle - link / pivot
+            value += share / pivot
+            if abs(exact - value) <= tolerance * exact:
+                break
+            after = 0.0
+            for j in range(terms):
+                older[j], newer[j] = newer[j], (place[j] - middle) * newer[j] - link * older[j]
+                after += weight[j] * newer[j] * newer[j]
+            link = after / norm
+            if link <= 1e-28 * middle * middle:
+                break
+            ratio[i, level] = link
+            share *= link / (pivot * pivot)
+            norm = after

@@ -1,0 +1,62 @@
+"""Mean cosine of pairs of rows, with its gradient found on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+EPS = 1e-8  # smallest norm divided by, as in torch.nn.functional.cosine_similarity
+
+
+def mean_cosine(
+    a: Tensor, b: Tensor, a_rows: Tensor | None = None, b_rows: Tensor | None = None, weight: Tensor | None = None
+) -> Tensor:
+    r""":math:`\sum_p w_p \cos(a_{i_p}, b_{j_p})`, the target b taken as a constant.
+
+    The same as ``(F.cosine_similarity(a[a_rows], b.detach()[b_rows]) * weight).sum()`` at less than half the time:
+    the gradient in a pair's row, :math:`w_p (\hat{b} - \cos \hat{a}) / \lVert a \rVert` with :math:`\hat{x} =
+    x / \lVert x \rVert`, needs nothing that the value has not computed. Differentiable once.
+
+    Args:
+        a: [n, D] rows with gradient.
+        b: [m, D] target rows; no gradient reaches them.
+        a_rows: [P] the rows of ``a`` that pairs join; ``a`` itself by default.
+        b_rows: [P] likewise for ``b``.
+        weight: [P] weights of the pairs; 1 / P by default.
+
+    Returns:
+        A scalar.
+    """
+    result: Tensor = _MeanCosine.apply(a, b, a_rows, b_rows, weight)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _MeanCosine(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None
+    ) -> Tensor:
+        x = a if a_rows is None else a.index_select(0, a_rows)
+        y = b if b_rows is None else b.index_select(0, b_rows)
+        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        x_scale = norm.clamp(min=EPS).reciprocal_()
+        scale = torch.linalg.vector_norm(y, dim=1, keepdim=True).clamp_(min=EPS).reciprocal_().mul_(x_scale)
+        cosine = (x * y).sum(1, keepdim=True).mul_(scale)
+        share = x.new_full((), 1 / max(1, x.size(0))) if weight is None else weight.unsqueeze(1)
+        if ctx.needs_input_grad[0]:
+            along = cosine * x_scale.square() * (norm > EPS)  # below EPS the norm is a constant
+            ctx.save_for_backward((y * scale).addcmul_(x, along, value=-1).mul_(share), a_rows)
+            ctx.rows = a.size(0)
+        return (cosine * share).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        unit, a_rows = ctx.saved_tensors
+        unit = unit * gradient
+        if a_rows is not None:
+            unit = unit.new_zeros(ctx.rows, unit.size(1)).index_add_(0, a_rows, unit)
+        return unit, None, None, None, None

@@ -1,0 +1,47 @@
+"""Large CPU tensors without page faults.
+
+The first touch of fresh memory costs more than the arithmetic on it: filling a new [192403, 64] float32 tensor takes
+five times as long as filling one that has been touched before.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SMALL = 1 << 20  # bytes; below this the system's allocator does not go back to the kernel
+KEPT = 4  # free blocks kept of each size: what one training step holds at once
+
+
+class Recycler:
+    """Hands out uninitialised CPU tensors and takes their memory back when nobody can see it any more.
+
+    A block returns only when the last tensor that shares its storage is gone: views, saved tensors and gradients
+    included. So a tensor from here can be kept, returned to a user or saved for backward like any other.
+    """
+
+    def __init__(self) -> None:
+        self._free: dict[int, list[Any]] = {}
+
+    def empty_like(self, x: Tensor) -> Tensor:
+        """A contiguous tensor with the shape and dtype of ``x``."""
+        size = x.numel() * x.element_size()
+        if size < SMALL:
+            return torch.empty(x.shape, dtype=x.dtype)
+        free = self._free.setdefault(size, [])
+        try:
+            block = free.pop()
+        except IndexError:
+            block = torch.empty(size, dtype=torch.uint8).numpy()
+        # The tensor's storage owns this view, so the view dies with the storage.
+        view = block[:]
+        weakref.finalize(view, _take_back, free, block).atexit = False
+        return torch.from_numpy(view).view(x.dtype).view(x.shape)
+
+
+def _take_back(free: list[Any], block: Any) -> None:
+    if len(free) < KEPT:
+        free.append(block)

@@ -1,0 +1,177 @@
+"""Adam for one row table: the moments, the steps taken, and the moves still owed to rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bm3_pyg.errors import ConfigError
+from bm3_pyg.nn.row_table import RoomPool, RowGradient, RowPart, empty_rows
+from bm3_pyg.ops.rows import StepScalars, read_rows, sleep_rules, update_rows
+
+_BLOCK_BYTES = 8 << 20  # of the product dZ W made at once: enough for fast products, still in cache for the update
+_TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-13}
+
+
+class RowAdam:
+    r"""The state of Adam for the table ``weight`` [N, d]; implements :class:`bm3_pyg.nn.row_table.Deferral`.
+
+    Row i is stored as of step ``last[i]``, moments included. :meth:`read` adds what dense Adam would have done since,
+    in one pass whose cost does not depend on how long the row slept (:mod:`bm3_pyg.ops.rows`); :meth:`advance` does so
+    for the rows of a gradient, steps, and stores them. Reading writes nothing, so it never changes what training
+    computes. Terms that add less than a hundredth of the tolerance to the move of a sleeping row are dropped.
+    """
+
+    def __init__(self, weight: Tensor, betas: tuple[float, float], eps: float) -> None:
+        self.weight, self.betas, self.eps = weight, betas, eps
+        self.exp_avg, self.exp_avg_sq = (empty_rows(len(weight), weight).zero_() for _ in range(2))
+        self.last = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
+        self._step = 0
+        self._flushed_at = 0
+        self._rooms = RoomPool()
+        self._block = max(1, min(len(weight), _BLOCK_BYTES // max(1, weight.shape[1] * weight.element_size())))
+        self._sizes, self._widths = torch.zeros(2, 1024, dtype=torch.float64)  # of past steps, indexed by step
+        self._tolerance = _TOLERANCE[weight.dtype]
+        fade = betas[0] / math.sqrt(betas[1])  # a sleeping row's move shrinks so from step to step
+        terms = math.ceil(math.log(self._tolerance / 100) / math.log(fade)) if fade > 0 else 1
+        j = torch.arange(1, terms + 1, dtype=torch.float64)
+        self._decay, self._shrink = betas[0] ** j, betas[1] ** (j / 2)
+
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Steps taken, and torch's count of other changes made to the table in place."""
+        return self._step, self.weight._version
+
+    def check_weight(self) -> None:
+        """Raise :class:`ConfigError` if the table was moved or cast since this was built."""
+        found, expected = (f"{x.dtype} on {x.device}" for x in (self.weight, self.exp_avg))
+        if found != expected:
+            raise ConfigError(
+                f"a table is now {found}, expected {expected}: build the optimizer after moving the model"
+            )
+
+    def read(self, rows: Tensor, out: Tensor) -> Tensor:
+        """Fill ``out`` [n, d] with ``rows`` [n] as dense Adam would have them now, and return it.
+
+        Raises:
+            IndexError: a row outside the table.
+            ConfigError: see :meth:`check_weight`.
+        """
+        self.check_weight()
+        return self._read(rows.long().contiguous(), self._step, out)
+
+    def advance(self, gradient: Tensor, lr: float) -> None:
+        """One Adam step with ``gradient`` [N, d], a :class:`RowGradient` or dense.
+
+        The clock moves first, and each row's own step with the row: should this be interrupted, the rows not reached
+        are as if their gradient had been zero.
+        """
+        if isinstance(gradient, RowGradient):
+            part = gradient.merged()
+        else:
+            part = RowPart(torch.arange(len(gradient), device=gradient.device), gradient.contiguous())
+        rows, weight, before = part.rows.long().contiguous(), self.weight.detach(), self._step
+        current_known = part.read_at == self.stamp
+        slept = before + 1 - self.last.index_select(0, rows).double()
+        decay1, decay2 = ((beta**slept).to(weight) for beta in self.betas)
+        scalars = self._push(lr)
+        block = self._block
+        product = self._rooms.lease(block, weight)
+        fresh = None if current_known else self._rooms.lease(block, weight)
+        for start in range(0, len(rows), block):
+            stop = min(start + block, len(rows))
+            here = slice(start, stop)
+            if fresh is None:
+                assert part.read is not None
+                current = part.read[here]
+            else:
+                current = self._read(rows[here], before, fresh[: stop - start])
+            update_rows(
+                weight,
+                self.exp_avg,
+                self.exp_avg_sq,
+                self.last,
+                rows[here],
+                current,
+                part.product(start, stop, product).contiguous(),
+                decay1[here],
+                decay2[here],
+                self._step,
+                scalars,
+            )
+
+    def flush(self) -> None:
+        """Write every owed move into the table and bring every row's moments up to date."""
+        self.check_weight()
+        if self._flushed_at == self._step:
+            return
+        weight = self.weight.detach()
+        for rows in torch.arange(len(weight), device=weight.device).split(self._block):
+            here = slice(int(rows[0]), int(rows[-1]) + 1)
+            slept = self._step - self.last[here].double()
+            weight[here] = self._read(rows, self._step, torch.empty_like(weight[here]))
+            self.exp_avg[here] *= (self.betas[0] ** slept).to(weight)[:, None]
+            self.exp_avg_sq[here] *= (self.betas[1] ** slept).to(weight)[:, None]
+            self.last[here] = torch.where(self.last[here] > 0, self._step, 0)
+        self._flushed_at = self._step
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and numbers that :meth:`load_state_dict` goes on from bit for bit, ``weight`` as stored."""
+        past = slice(0, self._step + 1)
+        return {
+            "step": self._step,
+            "betas": list(self.betas),
+            "eps": self.eps,
+            "weight": self.weight.detach(),
+            "exp_avg": self.exp_avg,
+            "exp_avg_sq": self.exp_avg_sq,
+            "last": self.last,
+            "sizes": self._sizes[past],
+            "widths": self._widths[past],
+        }
+
+    def check_state_dict(self, state: dict[str, Any]) -> None:
+        """Raise :class:`ConfigError` unless ``state`` fits this table and these settings."""
+        own = self.state_dict()
+        if missing := own.keys() - state.keys():
+            raise ConfigError(f"optimizer state of a table lacks {', '.join(sorted(missing))}")
+        for key in ("weight", "exp_avg", "exp_avg_sq", "last"):
+            found, expected = (f"{list(s[key].shape)} of {s[key].dtype}" for s in (state, own))
+            if found != expected:
+                raise ConfigError(f"optimizer state of a table: {key} is {found}, expected {expected}")
+        step = state["step"]
+        if len(state["sizes"]) != step + 1 or len(state["widths"]) != step + 1 or bool((state["last"] > step).any()):
+            raise ConfigError(f"optimizer state of a table: its history is not that of {step} steps")
+        for key in ("betas", "eps"):
+            if state[key] != own[key]:
+                raise ConfigError(f"optimizer state of a table: {key} is {state[key]}, this optimizer has {own[key]}")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from ``state``; the table's rows are restored with it."""
+        self._step = int(state["step"])
+        self._flushed_at = -1
+        for key, own in self.state_dict().items():
+            if key in ("weight", "exp_avg", "exp_avg_sq", "last"):
+                own.copy_(state[key])
+        self._sizes, self._widths = state["sizes"].cpu().clone(), state["widths"].cpu().clone()
+
+    def _read(self, rows: Tensor, step: int, out: Tensor) -> Tensor:
+        weight, last = self.weight.detach(), self.last.index_select(0, rows)
+        rules = sleep_rules(
+            last, step, self._sizes, self._widths, self._decay, self._shrink, self._tolerance, like=weight
+        )
+        return read_rows(weight, self.exp_avg, self.exp_avg_sq, rows, rules, self.eps, out)
+
+    def _push(self, lr: float) -> StepScalars:
+        """Start the next step with this learning rate."""
+        step, (beta1, beta2) = self._step + 1, self.betas
+        if step >= len(self._sizes):
+            more = torch.zeros(max(1024, step), dtype=torch.float64)
+            self._sizes, self._widths = torch.cat([self._sizes, more]), torch.cat([self._widths, more])
+        size, width = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
+        self._sizes[step], self._widths[step] = size, width
+        self._step = step
+        return StepScalars(size, width, 1 - beta1, 1 - beta2, self.eps)
