@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test test-long lint clean
 
 demo: .venv/ready
-	$(BIN)/bm3 train demo
+	OMP_WAIT_POLICY=passive $(BIN)/bm3 train demo
 
 test: .venv/ready
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not long"

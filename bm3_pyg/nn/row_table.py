@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from bm3_pyg.errors import ConfigError
+from bm3_pyg.ops.memory import Recycler
+
+_CAPACITY = 512  # rows; buffers are a multiple of it long
 
 
 class Deferral(Protocol):
@@ -59,7 +61,7 @@ class RowTable(nn.Module):
         if trainable and weight.dtype not in (torch.float32, torch.float64):
             raise ConfigError(f"RowTable: a trainable weight is float32 or float64, got {weight.dtype}")
         self.deferral: Deferral | None = None
-        self._rooms = RoomPool()
+        self._rooms = Rooms()
         if trainable:
             self.weight = nn.Parameter(weight.detach().contiguous())
         else:
@@ -97,7 +99,7 @@ class RowTable(nn.Module):
         Shapes: ``rows`` [n] int64 -> [n, D].
         """
         if self.deferral is not None and torch.is_grad_enabled():
-            room = self._rooms.lease(len(rows), self.stored)
+            room = self._rooms.empty(len(rows), self.stored)
             args = (self.stored, rows, linear.weight, linear.bias, self.deferral, room)
             return cast(Tensor, _Project.apply(*args))  # type: ignore[no-untyped-call]
         return nn.functional.linear(self.gather(rows), linear.weight, linear.bias)
@@ -143,7 +145,7 @@ class RowTable(nn.Module):
         state = self.__dict__.copy()
         if self.deferral is not None:
             state |= {"deferral": None, "_parameters": {"weight": nn.Parameter(self._current())}}
-        return state | {"_rooms": RoomPool()}
+        return state | {"_rooms": Rooms()}
 
 
 @dataclass
@@ -302,41 +304,18 @@ class _Project(torch.autograd.Function):
         return table_gradient, None, basis_gradient, gradient.sum(0) if needs_bias else None, None, None
 
 
-class RoomPool:
+class Rooms:
     """Buffers used again at every step: fresh memory of such sizes costs more in page faults than reading rows does."""
 
     def __init__(self) -> None:
-        self._free: list[Tensor] = []
+        self._memory = Recycler()
 
-    def lease(self, rows: int, like: Tensor) -> Tensor:
-        """Uninitialised [rows, d] like a table; the memory comes back to the pool with the last reference to it."""
-        kind = (like.dtype, like.device, like.shape[1])
-        while self._free:
-            buffer = self._free.pop()
-            if len(buffer) >= rows and (buffer.dtype, buffer.device, buffer.shape[1]) == kind:
-                break
-        else:
-            buffer = empty_rows(rows + rows // 8 + 1, like)
-        room = buffer[:rows]
-        room.lease = _Lease(self._free, buffer)  # type: ignore[attr-defined]
-        return room
-
-
-class _Lease:
-    def __init__(self, pool: list[Tensor], buffer: Tensor) -> None:
-        self._pool, self._buffer = pool, buffer
-
-    def __del__(self) -> None:
-        if len(self._pool) < 2:  # the pass at work and the one before, whose graph may outlive it
-            self._pool.append(self._buffer)
-
-
-def empty_rows(rows: int, like: Tensor) -> Tensor:
-    """Uninitialised [rows, d] like a table; NumPy asks the system for huge pages where it can."""
-    shape = (rows, like.shape[1])
-    if like.is_cpu and like.dtype in (torch.float32, torch.float64):
-        return torch.from_numpy(np.empty(shape, np.float32 if like.dtype == torch.float32 else np.float64))
-    return torch.empty(shape, dtype=like.dtype, device=like.device)
+    def empty(self, rows: int, like: Tensor) -> Tensor:
+        """Uninitialised [rows, d] like a table; batches of about the same number of rows share memory."""
+        capacity = -(-rows // _CAPACITY) * _CAPACITY
+        if like.is_cpu:
+            return self._memory.empty_like(like.detach()[:1].expand(capacity, -1))[:rows]
+        return torch.empty(rows, like.shape[1], dtype=like.dtype, device=like.device)
 
 
 def _parts_of(gradient: Tensor) -> list[RowPart]:

@@ -19,21 +19,20 @@ with :math:`N` the whole mass, :math:`c_p, r_p` the recurrence coefficients of t
 as many levels as accuracy asks for: one for each term where the sleep is short (then it is the sum itself), two for any
 sleep once :math:`t` is in the hundreds, at most some twenty in the first steps.
 
-Every function has a JIT backend for CPU tensors and a plain torch one, which also serves other devices.
-``BM3_KERNELS=torch`` in the environment, ``NUMBA_DISABLE_JIT=1`` or a missing numba select torch.
+Every function has a compiled form for CPU tensors (:mod:`bm3_pyg.ops.backend` chooses) and a plain torch one, which
+also serves other devices.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
-from functools import lru_cache
-from types import ModuleType
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from bm3_pyg.ops.backend import backend_for
+from bm3_pyg.ops.parallel import parallel
 
 MAX_LEVELS = 64
 
@@ -61,21 +60,6 @@ class StepScalars(NamedTuple):
     eps: float
 
 
-def kernels_for(tensor: Tensor) -> ModuleType | None:
-    """The JIT loops where they can serve ``tensor``, else None (plain torch): backends are chosen only here."""
-    return _jit() if tensor.is_cpu and os.environ.get("BM3_KERNELS", "numba") != "torch" else None
-
-
-@lru_cache(maxsize=1)
-def _jit() -> ModuleType | None:
-    if importlib.util.find_spec("numba") is None:
-        return None
-    import numba
-
-    off = numba.config.DISABLE_JIT  # type: ignore[attr-defined]
-    return None if off else importlib.import_module("bm3_pyg.ops._rows_numba")
-
-
 def sleep_rules(
     last: Tensor,
     step: int,
@@ -101,9 +85,11 @@ def sleep_rules(
     count, levels = len(starts), min(MAX_LEVELS, len(decay))
     depth, total = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.float64)
     centre, ratio = (torch.ones(count, levels, dtype=torch.float64), torch.zeros(count, levels, dtype=torch.float64))
-    if jit := kernels_for(like):
-        arrays = jit.as_arrays(starts, sizes, widths, decay, shrink, depth, total, centre, ratio)
-        jit.sleep_rules(arrays[0], step, *arrays[1:5], tolerance, *arrays[5:])
+    if backend_for(like) == "numba":
+        from bm3_pyg.ops import compiled_rows
+
+        before, after = (starts, step, sizes, widths, decay, shrink, tolerance), (depth, total, centre, ratio)
+        _in_parts(compiled_rows.sleep_rules, count, *before, *after)
     else:
         _sleep_rules(starts.cpu(), step, sizes, widths, decay, shrink, tolerance, depth, total, centre, ratio)
     deepest = max(1, int(depth.max())) if count else 1
@@ -121,8 +107,10 @@ def read_rows(x: Tensor, m: Tensor, v: Tensor, rows: Tensor, rules: SleepRules, 
         rules: one for each of ``rows``.
         out: [n, d], filled and returned.
     """
-    if jit := kernels_for(x):
-        jit.read_rows(*jit.as_arrays(x, m, v, rows, *rules), _scalars(x, eps)[0], jit.as_arrays(out)[0])
+    if backend_for(x) == "numba":
+        from bm3_pyg.ops import compiled_rows
+
+        _in_parts(compiled_rows.read_rows, len(rows), x, m, v, rows, *rules, _scalars(x, eps)[0], out)
         return out
     torch.index_select(x, 0, rows, out=out)
     awake = rules.depth[rules.which].nonzero().flatten()
@@ -162,9 +150,11 @@ def update_rows(
         decay1, decay2: [n], beta1 and beta2 to the power ``step - last``.
         scalars: of this step.
     """
-    if jit := kernels_for(x):
-        arrays = jit.as_arrays(x, m, v, last, rows, current, gradient, decay1, decay2)
-        jit.update_rows(*arrays, step, _scalars(x, *scalars))
+    if backend_for(x) == "numba":
+        from bm3_pyg.ops import compiled_rows
+
+        operands = (x, m, v, last, rows, current, gradient, decay1, decay2, step, _scalars(x, *scalars))
+        _in_parts(compiled_rows.update_rows, len(rows), *operands)
         return
     size, width, gain1, gain2, eps = scalars
     first = m[rows].mul_(decay1[:, None]).add_(gradient, alpha=gain1)
@@ -173,8 +163,15 @@ def update_rows(
     m[rows], v[rows], last[rows] = first, second, step
 
 
-def _scalars(like: Tensor, *values: float):  # type: ignore[no-untyped-def]
-    """Values as an array of the table's dtype, so that JIT loops do not promote to float64."""
+def _in_parts(loop: Callable[..., object], count: int, *operands: Any) -> None:
+    """``loop(*operands, low, high)`` over ``range(count)``, a few parts to a thread so that none waits for another."""
+    arrays = [operand.detach().numpy() if isinstance(operand, Tensor) else operand for operand in operands]
+    size = max(8, -(-count // (4 * torch.get_num_threads())))
+    parallel(loop, [(*arrays, low, min(low + size, count)) for low in range(0, count, size)])
+
+
+def _scalars(like: Tensor, *values: float) -> Any:
+    """Values as an array of the table's dtype, so that compiled loops do not promote to float64."""
     return torch.tensor(values, dtype=like.dtype).numpy()
 
 

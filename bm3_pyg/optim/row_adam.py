@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.nn.row_table import RoomPool, RowGradient, RowPart, empty_rows
+from bm3_pyg.nn.row_table import Rooms, RowGradient, RowPart
 from bm3_pyg.ops.rows import StepScalars, read_rows, sleep_rules, update_rows
 
 _BLOCK_BYTES = 8 << 20  # of the product dZ W made at once: enough for fast products, still in cache for the update
@@ -27,11 +28,11 @@ class RowAdam:
 
     def __init__(self, weight: Tensor, betas: tuple[float, float], eps: float) -> None:
         self.weight, self.betas, self.eps = weight, betas, eps
-        self.exp_avg, self.exp_avg_sq = (empty_rows(len(weight), weight).zero_() for _ in range(2))
+        self.exp_avg, self.exp_avg_sq = (_zeros_like(weight) for _ in range(2))
         self.last = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
         self._step = 0
         self._flushed_at = 0
-        self._rooms = RoomPool()
+        self._rooms = Rooms()
         self._block = max(1, min(len(weight), _BLOCK_BYTES // max(1, weight.shape[1] * weight.element_size())))
         self._sizes, self._widths = torch.zeros(2, 1024, dtype=torch.float64)  # of past steps, indexed by step
         self._tolerance = _TOLERANCE[weight.dtype]
@@ -79,8 +80,8 @@ class RowAdam:
         decay1, decay2 = ((beta**slept).to(weight) for beta in self.betas)
         scalars = self._push(lr)
         block = self._block
-        product = self._rooms.lease(block, weight)
-        fresh = None if current_known else self._rooms.lease(block, weight)
+        product = self._rooms.empty(block, weight)
+        fresh = None if current_known else self._rooms.empty(block, weight)
         for start in range(0, len(rows), block):
             stop = min(start + block, len(rows))
             here = slice(start, stop)
@@ -175,3 +176,10 @@ class RowAdam:
         self._sizes[step], self._widths[step] = size, width
         self._step = step
         return StepScalars(size, width, 1 - beta1, 1 - beta2, self.eps)
+
+
+def _zeros_like(table: Tensor) -> Tensor:
+    """As torch's, but in huge pages where the system gives them, which NumPy asks for: rows are far apart."""
+    if table.is_cpu:
+        return torch.from_numpy(np.zeros(table.shape, np.float64 if table.dtype == torch.float64 else np.float32))
+    return torch.zeros_like(table)

@@ -85,12 +85,12 @@ def test_pickle_is_of_an_up_to_date_table_without_optimizer() -> None:
 
 def test_rooms_are_used_again() -> None:
     """Backward and step need the rows read; once no one does, the next pass writes into the same memory."""
-    table, linear = RowTable(torch.randn(50, 4)), nn.Linear(4, 2)
+    table, linear = RowTable(torch.randn(600, 600)), nn.Linear(600, 2)
     optimizer = DeferredAdam([*table.parameters(), *linear.parameters()], [table])
     places = set()
     loss = torch.zeros(())
-    for _ in range(8):  # the last loss keeps its graph while the next one is built, as in any training loop
-        loss = table.project(torch.arange(20), linear).sum()
+    for step in range(8):  # the last loss keeps its graph while the next one is built, as in any training loop
+        loss = table.project(torch.arange(500 + step), linear).sum()
         optimizer.zero_grad()
         loss.backward()
         part = table.stored.grad.parts[0]  # type: ignore[union-attr]

@@ -1,66 +1,53 @@
-"""JIT loops behind :mod:`bm3_pyg.ops.rows`; the equations stand there."""
+"""The loops behind :mod:`bm3_pyg.ops.rows`, compiled by numba; the equations stand there.
+
+All release the GIL and write only items ``low`` to ``high`` of their outputs. NaN and infinity must travel as in dense
+Adam, so loops over rows allow only fused multiply-adds; the rules are made of finite numbers, and their sums are
+reassociated to be vectorised (the order is that of the compiled code, so results are reproducible).
+"""
 
 from __future__ import annotations
 
 from math import sqrt
 
-import numba
 import numpy as np
-import torch
-from numba import njit, prange
-from numpy.typing import NDArray
-from torch import Tensor
-
-Array = NDArray[np.generic]
+from numba import njit
 
 
-def as_arrays(*tensors: Tensor) -> list[Array]:
-    """NumPy views of CPU tensors, after telling numba to use as many threads as torch does.
-
-    The two keep a pool of threads each, of which one works at a time; ``OMP_WAIT_POLICY=passive`` spares the other's
-    spinning. Neither pool survives a fork: start worker processes that train by spawn.
-    """
-    most: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
-    numba.set_num_threads(min(torch.get_num_threads(), most))
-    return [tensor.detach().numpy() for tensor in tensors]
-
-
-# NaN and infinity must travel as in dense Adam, so the row loops allow only fused multiply-adds; the rules below are
-# built from finite numbers, and their sums need reassociation to be vectorised.
-@njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract"})
-def read_rows(x, m, v, rows, rule, depth, total, centre, ratio, eps, out):  # type: ignore[no-untyped-def]
-    width = x.shape[1]
-    for i in prange(rows.shape[0]):
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def read_rows(x, m, v, rows, which, depth, total, centre, ratio, eps, out, low, high):  # type: ignore[no-untyped-def]
+    for i in range(low, high):
         row = rows[i]
-        p = rule[i]
+        p = which[i]
         levels = depth[p]
         if levels == 0:
-            for j in range(width):
+            for j in range(x.shape[1]):
                 out[i, j] = x[row, j]
         elif levels == 1:
-            for j in range(width):
+            for j in range(x.shape[1]):
                 out[i, j] = x[row, j] - m[row, j] * total[p] / (centre[p, 0] * sqrt(v[row, j]) + eps)
         elif levels == 2:  # the usual depth, over one common denominator: a single division
-            for j in range(width):
+            for j in range(x.shape[1]):
                 s = sqrt(v[row, j])
                 inner = centre[p, 1] * s + eps
                 moved = total[p] * inner / ((centre[p, 0] * s + eps) * inner - ratio[p, 0] * s * s)
                 out[i, j] = x[row, j] - m[row, j] * moved
         else:
-            for j in range(width):
+            for j in range(x.shape[1]):
                 out[i, j] = centre[p, levels - 1] * sqrt(v[row, j]) + eps
             for level in range(levels - 2, -1, -1):
-                for j in range(width):
+                for j in range(x.shape[1]):
                     s = sqrt(v[row, j])
                     out[i, j] = centre[p, level] * s + eps - ratio[p, level] * s * s / out[i, j]
-            for j in range(width):
+            for j in range(x.shape[1]):
                 out[i, j] = x[row, j] - m[row, j] * total[p] / out[i, j]
 
 
-@njit(parallel=True, cache=True, error_model="numpy", fastmath={"contract"})
-def update_rows(x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars):  # type: ignore[no-untyped-def]
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def update_rows(  # type: ignore[no-untyped-def]
+    x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars, low, high
+):
     size, width, gain1, gain2, eps = scalars[0], scalars[1], scalars[2], scalars[3], scalars[4]
-    for i in prange(rows.shape[0]):
+    for i in range(low, high):
         row = rows[i]
         keep1 = decay1[i]
         keep2 = decay2[i]
@@ -74,10 +61,12 @@ def update_rows(x, m, v, last, rows, current, gradient, decay1, decay2, step, sc
         last[row] = step
 
 
-@njit(parallel=True, cache=True, error_model="numpy", fastmath=True)
-def sleep_rules(last, step, sizes, widths, decay, shrink, tolerance, depth, total, centre, ratio):  # type: ignore[no-untyped-def]
-    for i in prange(last.shape[0]):
-        start = last[i]
+@njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
+def sleep_rules(  # type: ignore[no-untyped-def]
+    starts, step, sizes, widths, decay, shrink, tolerance, depth, total, centre, ratio, low, high
+):
+    for i in range(low, high):
+        start = starts[i]
         terms = min(step - start, decay.shape[0])
         depth[i] = 0
         if start == 0 or terms <= 0:
