@@ -35,8 +35,17 @@ def backend_for(x: Tensor) -> str:
         raise ConfigError(f"BM3_KERNELS: got {asked!r}, but the package {asked} is not installed")
     if asked in ("torch", "torch_sparse"):
         return asked
-    compiled = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and _installed("numba")
-    return "numba" if compiled else "torch"
+    loops = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and _compiles()
+    return "numba" if loops else "torch"
+
+
+@functools.cache
+def _compiles() -> bool:
+    if not _installed("numba"):
+        return False
+    import numba
+
+    return not getattr(numba.config, "DISABLE_JIT", False)
 
 
 @functools.cache

@@ -37,7 +37,7 @@ class TrainConfig:
     eval_every: int = 1
     mask: str = "train"
     seed: int = 0
-    checkpoint_seconds: float = 120
+    checkpoint_seconds: float = 300
 
     def __post_init__(self) -> None:
         check_number("max_epochs", self.max_epochs, int, 1)

@@ -82,8 +82,7 @@ def test_propagate_is_its_dense_twin(shape: str, dim: int, dtype: torch.dtype, t
         torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("residual", [False, True])
-@pytest.mark.parametrize("num_layers", [0, 1, 2])
+@pytest.mark.parametrize(("num_layers", "residual"), [(0, True), (1, False), (1, True), (2, True)])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.double, 1e-10), (torch.float, 2e-5)])
 @pytest.mark.usefixtures("backend")

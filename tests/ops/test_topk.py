@@ -33,8 +33,8 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("dtype", [torch.float, torch.double])
-@pytest.mark.parametrize("k", [1, 5, 20, 50, 300])
-@pytest.mark.parametrize(("size", "num_items"), [(3, 1), (9, 15), (9, 16), (7, 41), (40, 1_003), (20, 7_050)])
+@pytest.mark.parametrize("k", [1, 20, 50, 300])
+@pytest.mark.parametrize(("size", "num_items"), [(3, 1), (9, 16), (7, 41), (40, 1_003), (10, 7_050)])
 def test_topk_is_its_sorted_twin(size: int, num_items: int, k: int, dtype: torch.dtype) -> None:
     indptr, hidden = hidden_items(99, num_items)
     rows = torch.cat([torch.tensor([98]), torch.randint(98, (size - 1,))])
