@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bm3_pyg.errors import check_number
 from bm3_pyg.ops import mean_cosine
+from bm3_pyg.ops.places import first_places
 
 
 class BM3Losses(NamedTuple):
@@ -29,10 +30,9 @@ class BM3Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of B interactions in terms of its distinct nodes.
+    """A batch of B interactions in terms of its nodes: ``b`` joins ``users[user_of[b]]`` and ``items[item_of[b]]``.
 
-    ``users`` [u] and ``items`` [i] are the distinct ids, ascending; interaction ``b`` joins
-    ``users[user_of[b]]`` and ``items[item_of[b]]``.
+    One place of ``users`` [u] and of ``items`` [i] serves all the interactions of a node; others may repeat its id.
     """
 
     users: Tensor
@@ -42,9 +42,20 @@ class Batch:
 
     @classmethod
     def of(cls, users: Tensor, items: Tensor) -> Batch:
+        """Ids distinct and ascending; on a GPU :meth:`in_place`."""
+        if users.is_cuda:
+            return cls.in_place(users, items)
         distinct_users, user_of = users.unique(return_inverse=True)
         distinct_items, item_of = items.unique(return_inverse=True)
         return cls(distinct_users, distinct_items, user_of, item_of)
+
+    @classmethod
+    def in_place(cls, users: Tensor, items: Tensor) -> Batch:
+        """All B ids in their order, each node served by the first place it stands at.
+
+        The shapes depend on B alone, so that nothing waits for the device; places that serve nobody have no weight.
+        """
+        return cls(users, items, first_places(users), first_places(items))
 
 
 class BootstrapObjective(nn.Module):
@@ -136,7 +147,7 @@ class BootstrapObjective(nn.Module):
         masks: Mapping[str, Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> BM3Losses:
-        """The same losses from the batch's distinct rows only: ``user_rows`` [u, D], ``item_rows`` and each of
+        """The same losses from the batch's rows only: ``user_rows`` [u, D], ``item_rows`` and each of
         ``latent_rows`` [i, D], in the order of ``batch.users`` and ``batch.items``; ``regularisation`` is L_reg."""
 
         def target(name: str, rows: Tensor, nodes: Tensor) -> Tensor:
@@ -152,7 +163,8 @@ class BootstrapObjective(nn.Module):
             - mean_cosine(online_item, user_target, batch.item_of, batch.user_of)
         )
 
-        share = torch.bincount(batch.item_of, minlength=batch.items.numel()).to(item_rows) / batch.item_of.numel()
+        each = item_rows.new_ones(batch.item_of.shape)
+        share = item_rows.new_zeros(len(item_rows)).index_add_(0, batch.item_of, each) / len(each)
         alignment = masking = torch.zeros_like(reconstruction)
         for name in self.modalities:
             online = self.predictor(latent_rows[name])

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from bm3_pyg.errors import ConfigError
+from bm3_pyg.ops.backend import backend_for
 from bm3_pyg.ops.memory import Recycler
+from bm3_pyg.ops.places import add_rows, first_places
 
 _CAPACITY = 512  # rows; buffers are a multiple of it long
 
@@ -153,7 +155,8 @@ class RowPart:
     """``values @ basis`` (``values`` alone if there is no basis) at ``rows``.
 
     Shapes: rows [n], values [n, D] and basis [D, d], or values [n, d]. ``read`` [n, d] holds the rows as the forward
-    pass read them, at the deferral's stamp ``read_at``, for an optimizer that needs them again.
+    pass read them, at the deferral's stamp ``read_at``, for an optimizer that needs them again. ``first`` [n], if
+    given, is false where a row repeats one before it, with values of 0.
     """
 
     rows: Tensor
@@ -161,6 +164,7 @@ class RowPart:
     basis: Tensor | None = None
     read: Tensor | None = None
     read_at: tuple[int, int] | None = None
+    first: Tensor | None = None
 
     def product(self, start: int, stop: int, out: Tensor) -> Tensor:
         """Rows ``start:stop`` of the gradient, [stop - start, d]; ``out`` [stop - start or more, d] may hold it."""
@@ -191,21 +195,35 @@ class RowGradient(Tensor):
         """The same gradient as one part whose rows are distinct and increasing; a part with nothing to merge is itself.
 
         Factors are merged side by side, [Z_1 Z_2] [W_1; W_2], so a product over u rows is all that is ever made.
+        With Triton's kernels, which need not wait for the device to count them, rows stay where they are instead, and
+        the sum stands where a row stands first.
         """
+        none = torch.empty(0, dtype=torch.int64, device=self.device)
+        if backend_for(self) == "triton":
+            rows = torch.cat([none, *(part.rows for part in self.parts)])
+            where = first_places(rows)
+            merged = self._sum(rows, where)
+            merged.first = where == torch.arange(len(rows), device=rows.device)
+            if len(self.parts) == 1:
+                merged.read, merged.read_at = self.parts[0].read, self.parts[0].read_at
+            return merged
         if len(self.parts) == 1 and bool((self.parts[0].rows.diff() > 0).all()):
             return self.parts[0]
-        none = torch.empty(0, dtype=torch.int64, device=self.device)
         rows, where = torch.unique(torch.cat([none, *(part.rows for part in self.parts)]), return_inverse=True)
+        return self._sum(rows, where)
+
+    def _sum(self, rows: Tensor, where: Tensor) -> RowPart:
+        """One part over ``rows`` [u], to whose places ``where`` the rows of all parts are added."""
         places = where.split([len(part.rows) for part in self.parts])
         factored = all(part.basis is not None for part in self.parts)
         columns = [part.values.shape[1] for part in self.parts] if factored else [self.shape[1]]
         values = torch.zeros(len(rows), sum(columns), dtype=self.dtype, device=self.device)
         if not factored:
             for part, place in zip(self.parts, places, strict=True):
-                values.index_add_(0, place, part.values if part.basis is None else part.values @ part.basis)
+                add_rows(values, place, part.values if part.basis is None else part.values @ part.basis)
             return RowPart(rows, values)
         for part, place, room in zip(self.parts, places, values.split(columns, dim=1), strict=True):
-            room.index_add_(0, place, part.values)
+            add_rows(room, place, part.values)
         bases = [part.basis for part in self.parts if part.basis is not None]
         return RowPart(rows, values, torch.cat([*bases, values.new_empty(0, self.shape[1])]))
 

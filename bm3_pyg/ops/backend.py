@@ -2,8 +2,10 @@
 
 ``BM3_KERNELS`` in the environment is one of
 
-- ``auto`` (default): ``numba`` where it can be used, else ``torch``;
+- ``auto`` (default): ``numba`` or ``triton`` where they can be used, else ``torch``;
 - ``numba``: loops compiled just in time, for float32 and float64 on a CPU; other operands take ``torch``;
+- ``triton``: fused kernels for float32 and float64 on a GPU, by which a training step has static shapes and never waits
+  for the device; with ``TRITON_INTERPRET=1`` on a CPU too, slowly, to test them; other operands as by ``auto``;
 - ``torch``: PyTorch's own operators, on any device;
 - ``torch_sparse``: products by the ``torch_sparse`` package (the ``sparse`` extra), the rest as ``torch``.
 """
@@ -19,11 +21,11 @@ from torch import Tensor
 
 from bm3_pyg.errors import ConfigError, nearest
 
-BACKENDS = ("auto", "numba", "torch", "torch_sparse")
+BACKENDS = ("auto", "numba", "triton", "torch", "torch_sparse")
 
 
 def backend_for(x: Tensor) -> str:
-    """``numba``, ``torch`` or ``torch_sparse``: what runs kernels on operands like ``x``.
+    """``numba``, ``triton``, ``torch`` or ``torch_sparse``: what runs kernels on operands like ``x``.
 
     Raises:
         ConfigError: if ``BM3_KERNELS`` is unknown or asks for a package that is not installed.
@@ -31,12 +33,16 @@ def backend_for(x: Tensor) -> str:
     asked = os.environ.get("BM3_KERNELS", "auto")
     if asked not in BACKENDS:
         raise ConfigError(f"BM3_KERNELS: got {asked!r}, {nearest(asked, BACKENDS)}")
-    if asked in ("numba", "torch_sparse") and not _installed(asked):
+    if asked in ("numba", "triton", "torch_sparse") and not _installed(asked):
         raise ConfigError(f"BM3_KERNELS: got {asked!r}, but the package {asked} is not installed")
     if asked in ("torch", "torch_sparse"):
         return asked
-    loops = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and _compiles()
-    return "numba" if loops else "torch"
+    if x.dtype not in (torch.float32, torch.float64):
+        return "torch"
+    interpreted = asked == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
+    if interpreted or (x.is_cuda and asked != "numba" and _installed("triton")):
+        return "triton"
+    return "numba" if x.is_cpu and _compiles() else "torch"
 
 
 @functools.cache

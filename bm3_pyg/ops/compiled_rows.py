@@ -12,9 +12,14 @@ from math import sqrt
 import numpy as np
 from numba import njit
 
+CHUNK = 256  # elements whose intermediate values stay in L1
+
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
 def read_rows(x, m, v, rows, which, depth, total, centre, ratio, eps, out, low, high):  # type: ignore[no-untyped-def]
+    # Deeper rules are evaluated as one fraction upper / lower per element, with s and eps scaled to a sum of 1.
+    part, rest, upper, lower = np.empty((4, CHUNK), x.dtype)
+    one = x.dtype.type(1)
     for i in range(low, high):
         row = rows[i]
         p = which[i]
@@ -32,14 +37,25 @@ def read_rows(x, m, v, rows, which, depth, total, centre, ratio, eps, out, low, 
                 moved = total[p] * inner / ((centre[p, 0] * s + eps) * inner - ratio[p, 0] * s * s)
                 out[i, j] = x[row, j] - m[row, j] * moved
         else:
-            for j in range(x.shape[1]):
-                out[i, j] = centre[p, levels - 1] * sqrt(v[row, j]) + eps
-            for level in range(levels - 2, -1, -1):
-                for j in range(x.shape[1]):
-                    s = sqrt(v[row, j])
-                    out[i, j] = centre[p, level] * s + eps - ratio[p, level] * s * s / out[i, j]
-            for j in range(x.shape[1]):
-                out[i, j] = x[row, j] - m[row, j] * total[p] / out[i, j]
+            for begin in range(0, x.shape[1], CHUNK):
+                count = min(CHUNK, x.shape[1] - begin)
+                for j in range(count):
+                    s = sqrt(v[row, begin + j])
+                    inverse = one / (s + eps)
+                    part[j] = s * inverse
+                    rest[j] = eps * inverse
+                    upper[j] = centre[p, levels - 1] * part[j] + rest[j]
+                    lower[j] = one
+                for level in range(levels - 2, -1, -1):
+                    middle = centre[p, level]
+                    link = ratio[p, level]
+                    for j in range(count):
+                        above = (middle * part[j] + rest[j]) * upper[j] - link * part[j] * part[j] * lower[j]
+                        lower[j] = upper[j]
+                        upper[j] = above
+                for j in range(count):
+                    moved = total[p] * lower[j] / (upper[j] * (sqrt(v[row, begin + j]) + eps))
+                    out[i, begin + j] = x[row, begin + j] - m[row, begin + j] * moved
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})

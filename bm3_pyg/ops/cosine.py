@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from bm3_pyg.ops.backend import backend_for
+from bm3_pyg.ops.places import add_rows
+
 EPS = 1e-8  # smallest norm divided by, as in torch.nn.functional.cosine_similarity
 
 
@@ -18,7 +21,7 @@ def mean_cosine(
 
     The same as ``(F.cosine_similarity(a[a_rows], b.detach()[b_rows]) * weight).sum()`` at less than half the time:
     the gradient in a pair's row, :math:`w_p (\hat{b} - \cos \hat{a}) / \lVert a \rVert` with :math:`\hat{x} =
-    x / \lVert x \rVert`, needs nothing that the value has not computed. Differentiable once.
+    x / \lVert x \rVert`, needs nothing that the value has not computed. Differentiable once. Reproducible on a GPU too.
 
     Args:
         a: [n, D] rows with gradient.
@@ -39,6 +42,14 @@ class _MeanCosine(torch.autograd.Function):
     def forward(
         ctx: Any, a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None
     ) -> Tensor:
+        ctx.rows = a.size(0)
+        if backend_for(a) == "triton":
+            from bm3_pyg.ops import triton_cosine
+
+            if a.size(1) <= triton_cosine.LARGEST_DIM:
+                value, unit = triton_cosine.mean_cosine(a, b, a_rows, b_rows, weight, EPS, ctx.needs_input_grad[0])
+                ctx.save_for_backward(unit, a_rows)
+                return value
         x = a if a_rows is None else a.index_select(0, a_rows)
         y = b if b_rows is None else b.index_select(0, b_rows)
         norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
@@ -49,7 +60,6 @@ class _MeanCosine(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             along = cosine * x_scale.square() * (norm > EPS)  # below EPS the norm is a constant
             ctx.save_for_backward((y * scale).addcmul_(x, along, value=-1).mul_(share), a_rows)
-            ctx.rows = a.size(0)
         return (cosine * share).sum()
 
     @staticmethod
@@ -58,5 +68,5 @@ class _MeanCosine(torch.autograd.Function):
         unit, a_rows = ctx.saved_tensors
         unit = unit * gradient
         if a_rows is not None:
-            unit = unit.new_zeros(ctx.rows, unit.size(1)).index_add_(0, a_rows, unit)
+            unit = add_rows(unit.new_zeros(ctx.rows, unit.size(1)), a_rows, unit)
         return unit, None, None, None, None

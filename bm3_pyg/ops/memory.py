@@ -27,7 +27,9 @@ class Recycler:
         self._free: dict[int, list[Any]] = {}
 
     def empty_like(self, x: Tensor) -> Tensor:
-        """A contiguous tensor with the shape and dtype of ``x``."""
+        """A contiguous tensor with the shape, dtype and device of ``x``; only CPU memory is used again."""
+        if not x.is_cpu:
+            return torch.empty(x.shape, dtype=x.dtype, device=x.device)
         size = x.numel() * x.element_size()
         if size < SMALL:
             return torch.empty(x.shape, dtype=x.dtype)

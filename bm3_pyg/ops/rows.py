@@ -20,7 +20,8 @@ as many levels as accuracy asks for: one for each term where the sleep is short 
 sleep once :math:`t` is in the hundreds, at most some twenty in the first steps.
 
 Every function has a compiled form for CPU tensors (:mod:`bm3_pyg.ops.backend` chooses) and a plain torch one, which
-also serves other devices.
+also serves other devices. On a GPU, where grouping rows by t would wait for the device and arithmetic is cheap,
+:func:`catch_up_rows` takes the sum itself.
 """
 
 from __future__ import annotations
@@ -91,11 +92,49 @@ def sleep_rules(
         before, after = (starts, step, sizes, widths, decay, shrink, tolerance), (depth, total, centre, ratio)
         _in_parts(compiled_rows.sleep_rules, count, *before, *after)
     else:
-        _sleep_rules(starts.cpu(), step, sizes, widths, decay, shrink, tolerance, depth, total, centre, ratio)
+        starts, sizes, widths, decay, shrink = (operand.cpu() for operand in (starts, sizes, widths, decay, shrink))
+        _sleep_rules(starts, step, sizes, widths, decay, shrink, tolerance, depth, total, centre, ratio)
     deepest = max(1, int(depth.max())) if count else 1
     return SleepRules(
         which, depth.to(like.device), total.to(like), centre[:, :deepest].to(like), ratio[:, :deepest].to(like)
     )
+
+
+def catch_up_rows(
+    x: Tensor,
+    m: Tensor,
+    v: Tensor,
+    last: Tensor,
+    rows: Tensor,
+    step: int,
+    sizes: Tensor,
+    widths: Tensor,
+    decay: Tensor,
+    shrink: Tensor,
+    tolerance: float,
+    eps: float,
+    out: Tensor,
+) -> Tensor:
+    """Rows as dense Adam would have them at ``step``, nothing written back: :func:`sleep_rules` and :func:`read_rows`.
+
+    Args:
+        x, m, v: [N, d] values and moments, each row as of its last touch.
+        last: [N] int32, the step each row was last touched at; 0 is never.
+        rows: [n] int64 within range, distinct or not.
+        step, sizes, widths, decay, shrink, tolerance: as for :func:`sleep_rules`, on the device of ``x``.
+        out: [n, d], filled and returned.
+
+    Raises:
+        IndexError: a row outside the table (on a GPU, CUDA's assertion).
+    """
+    last = last.index_select(0, rows)
+    if backend_for(x) == "triton":
+        from bm3_pyg.ops import triton_rows
+
+        triton_rows.catch_up_rows(x, m, v, rows, last, step, sizes, widths, decay, shrink, eps, out)
+        return out
+    rules = sleep_rules(last, step, sizes, widths, decay, shrink, tolerance, like=x)
+    return read_rows(x, m, v, rows, rules, eps, out)
 
 
 def read_rows(x: Tensor, m: Tensor, v: Tensor, rows: Tensor, rules: SleepRules, eps: float, out: Tensor) -> Tensor:
@@ -144,7 +183,7 @@ def update_rows(
     Args:
         x, m, v: [N, d] values and moments.
         last: [N] int32, becomes ``step`` at ``rows``.
-        rows: [n] int64, distinct and within range.
+        rows: [n] int64, distinct and within range; Triton's kernel passes over negative ones.
         current: [n, d], the rows caught up to ``step - 1``.
         gradient: [n, d].
         decay1, decay2: [n], beta1 and beta2 to the power ``step - last``.
@@ -155,6 +194,13 @@ def update_rows(
 
         operands = (x, m, v, last, rows, current, gradient, decay1, decay2, step, _scalars(x, *scalars))
         _in_parts(compiled_rows.update_rows, len(rows), *operands)
+        return
+    if backend_for(x) == "triton":
+        from bm3_pyg.ops import triton_rows
+
+        # From pinned memory, so that the host does not wait for the copy.
+        numbers = torch.tensor(scalars, dtype=x.dtype, pin_memory=x.is_cuda).to(x.device, non_blocking=True)
+        triton_rows.update_rows(x, m, v, last, rows, current, gradient, decay1, decay2, step, numbers)
         return
     size, width, gain1, gain2, eps = scalars
     first = m[rows].mul_(decay1[:, None]).add_(gradient, alpha=gain1)

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.nn.row_table import Rooms, RowGradient, RowPart
-from bm3_pyg.ops.rows import StepScalars, read_rows, sleep_rules, update_rows
+from bm3_pyg.ops.rows import StepScalars, catch_up_rows, update_rows
 
-_BLOCK_BYTES = 8 << 20  # of the product dZ W made at once: enough for fast products, still in cache for the update
+# Of the product dZ W made at once: on a CPU enough for fast products, still in cache for the update.
+_BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 64 << 20}
 _TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-13}
 
 
@@ -33,12 +34,14 @@ class RowAdam:
         self._step = 0
         self._flushed_at = 0
         self._rooms = Rooms()
-        self._block = max(1, min(len(weight), _BLOCK_BYTES // max(1, weight.shape[1] * weight.element_size())))
-        self._sizes, self._widths = torch.zeros(2, 1024, dtype=torch.float64)  # of past steps, indexed by step
+        block_bytes = _BLOCK_BYTES.get(weight.device.type, _BLOCK_BYTES["cpu"])
+        self._block = max(1, min(len(weight), block_bytes // max(1, weight.shape[1] * weight.element_size())))
+        # Of past steps, indexed by step.
+        self._sizes, self._widths = torch.zeros(2, 1024, dtype=torch.float64, device=weight.device)
         self._tolerance = _TOLERANCE[weight.dtype]
         fade = betas[0] / math.sqrt(betas[1])  # a sleeping row's move shrinks so from step to step
         terms = math.ceil(math.log(self._tolerance / 100) / math.log(fade)) if fade > 0 else 1
-        j = torch.arange(1, terms + 1, dtype=torch.float64)
+        j = torch.arange(1, terms + 1, dtype=torch.float64, device=weight.device)
         self._decay, self._shrink = betas[0] ** j, betas[1] ** (j / 2)
 
     @property
@@ -75,6 +78,7 @@ class RowAdam:
         else:
             part = RowPart(torch.arange(len(gradient), device=gradient.device), gradient.contiguous())
         rows, weight, before = part.rows.long().contiguous(), self.weight.detach(), self._step
+        written = rows if part.first is None else torch.where(part.first, rows, -1)
         current_known = part.read_at == self.stamp
         slept = before + 1 - self.last.index_select(0, rows).double()
         decay1, decay2 = ((beta**slept).to(weight) for beta in self.betas)
@@ -95,7 +99,7 @@ class RowAdam:
                 self.exp_avg,
                 self.exp_avg_sq,
                 self.last,
-                rows[here],
+                written[here],
                 current,
                 part.product(start, stop, product).contiguous(),
                 decay1[here],
@@ -157,23 +161,34 @@ class RowAdam:
         for key, own in self.state_dict().items():
             if key in ("weight", "exp_avg", "exp_avg_sq", "last"):
                 own.copy_(state[key])
-        self._sizes, self._widths = state["sizes"].cpu().clone(), state["widths"].cpu().clone()
+        self._sizes, self._widths = (state[key].to(self.last.device, copy=True) for key in ("sizes", "widths"))
 
     def _read(self, rows: Tensor, step: int, out: Tensor) -> Tensor:
-        weight, last = self.weight.detach(), self.last.index_select(0, rows)
-        rules = sleep_rules(
-            last, step, self._sizes, self._widths, self._decay, self._shrink, self._tolerance, like=weight
+        return catch_up_rows(
+            self.weight.detach(),
+            self.exp_avg,
+            self.exp_avg_sq,
+            self.last,
+            rows,
+            step,
+            self._sizes,
+            self._widths,
+            self._decay,
+            self._shrink,
+            self._tolerance,
+            self.eps,
+            out,
         )
-        return read_rows(weight, self.exp_avg, self.exp_avg_sq, rows, rules, self.eps, out)
 
     def _push(self, lr: float) -> StepScalars:
         """Start the next step with this learning rate."""
         step, (beta1, beta2) = self._step + 1, self.betas
         if step >= len(self._sizes):
-            more = torch.zeros(max(1024, step), dtype=torch.float64)
+            more = self._sizes.new_zeros(max(1024, step))
             self._sizes, self._widths = torch.cat([self._sizes, more]), torch.cat([self._widths, more])
         size, width = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
-        self._sizes[step], self._widths[step] = size, width
+        self._sizes[step].fill_(size)
+        self._widths[step].fill_(width)
         self._step = step
         return StepScalars(size, width, 1 - beta1, 1 - beta2, self.eps)
 

@@ -1,0 +1,113 @@
+"""Triton's row kernels beside their slow twins: on a GPU, or in Triton's interpreter with TRITON_INTERPRET=1."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+import torch
+from torch import Tensor
+
+from bm3_pyg.ops.rows import StepScalars, catch_up_rows, update_rows
+
+if importlib.util.find_spec("triton") is None:
+    pytest.skip("needs the package triton", allow_module_level=True)
+if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("needs a GPU, or TRITON_INTERPRET=1", allow_module_level=True)
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+BETA1, BETA2, EPS, STEP, TERMS = 0.9, 0.999, 1e-8, 1200, 350
+NEVER, SLEEPS = 0, [0, 1, 2, 349, 1000]
+LAST = [NEVER, *(STEP - sleep for sleep in SLEEPS), 1, 600]  # the last two rows: asleep since the start, and all zero
+PRECISE = {torch.float32: 1e-6, torch.float64: 1e-12}
+DTYPES, DIMS = pytest.mark.parametrize("dtype", PRECISE), pytest.mark.parametrize("dim", [1, 3, 64, 100, 1030])
+
+
+@pytest.fixture(autouse=True)
+def _backend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BM3_KERNELS", "triton")
+
+
+def table(dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x, m, v and last of ugly rows; every other x is 0, so that a small move is not lost in its rounding."""
+    generator = torch.Generator().manual_seed(dim)
+    x, m = (torch.randn(len(LAST), dim, generator=generator, dtype=torch.float64) for _ in range(2))
+    v = 10 ** (-20 * torch.rand(len(LAST), dim, generator=generator, dtype=torch.float64))
+    x[:, ::2] = 0
+    for moment in (m, v):
+        moment[0] = moment[-1] = 0
+    last = torch.tensor(LAST, dtype=torch.int32)
+    return x.to(DEVICE, dtype), m.to(DEVICE, dtype), v.to(DEVICE, dtype), last.to(DEVICE)
+
+
+def caught_up(x: Tensor, m: Tensor, v: Tensor, last: Tensor, rows: Tensor, rates: Tensor) -> Tensor:
+    t = torch.arange(STEP + 1, dtype=torch.float64, device=DEVICE)
+    j = torch.arange(1, TERMS + 1, dtype=torch.float64, device=DEVICE)
+    sizes, widths = rates / (1 - BETA1**t), (1 - BETA2**t).rsqrt()
+    history = (sizes, widths, BETA1**j, BETA2 ** (j / 2))
+    return catch_up_rows(x, m, v, last, rows, STEP, *history, 1e-13, EPS, x.new_empty(len(rows), x.shape[1]))
+
+
+def slow(x: Tensor, m: Tensor, v: Tensor, last: int, rates: Tensor) -> Tensor:
+    """One row of dense Adam in float64, given no gradient from ``last`` to STEP; the moves go to 0 by themselves."""
+    x, m, v = x.double(), m.double(), v.double()
+    for t in range(last + 1, STEP + 1) if last else ():
+        m, v = BETA1 * m, BETA2 * v
+        x = x - rates[t] / (1 - BETA1**t) * m / ((v / (1 - BETA2**t)).sqrt() + EPS)
+    return x
+
+
+@DTYPES
+@DIMS
+def test_rows_are_caught_up(dim: int, dtype: torch.dtype) -> None:
+    x, m, v, last = table(dim, dtype)
+    before = [tensor.clone() for tensor in (x, m, v, last)]
+    rates = torch.rand(STEP + 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(DEVICE)
+    rows = torch.tensor([7, 0, 3, 3, 1, 2, 4, 5, 3, 6], device=DEVICE)
+    found = caught_up(x, m, v, last, rows, rates)
+    expected = torch.stack([slow(x[row], m[row], v[row], LAST[row], rates) for row in rows.tolist()])
+    error = (found.double() - expected).abs()
+    assert (error <= PRECISE[dtype] * (expected.abs() + x[rows].double().abs())).all()
+    assert torch.equal(found[[0, 1, 4]], x[[7, 0, 1]])  # nothing is owed to these
+    assert all(torch.equal(*pair) for pair in zip((x, m, v, last), before, strict=True))
+    one = caught_up(x, m, v, last, rows[5:6], rates)
+    assert torch.equal(one, found[5:6])
+    assert caught_up(x, m, v, last, rows[:0], rates).shape == (0, dim)
+
+
+@DTYPES
+@DIMS
+def test_update_is_adams_and_passes_over_negative_rows(dim: int, dtype: torch.dtype) -> None:
+    x, m, v, last = table(dim, dtype)
+    torch.manual_seed(0)
+    rows = torch.tensor([6, -1, 0, 3, -1], device=DEVICE)
+    current, g = (torch.randn(5, dim, dtype=torch.float64).to(DEVICE, dtype) for _ in range(2))
+    g[0] = 0
+    decay1, decay2 = (torch.rand(5, dtype=torch.float64).to(DEVICE, dtype) for _ in range(2))
+    expected = [tensor.clone() for tensor in (x, m, v, last)]
+    for i, row in enumerate(rows.tolist()):
+        if row >= 0:
+            first, second = decay1[i] * m[row] + 0.1 * g[i], decay2[i] * v[row] + 0.001 * g[i] ** 2
+            moved = current[i] - 0.3 * first / (2.0 * second.sqrt() + EPS)
+            for tensor, value in zip(expected[:3], (moved, first, second), strict=True):
+                tensor[row] = value
+            expected[3][row] = STEP + 1
+    scalars = StepScalars(0.3, 2.0, 0.1, 0.001, EPS)
+    update_rows(x, m, v, last, rows, current, g, decay1, decay2, STEP + 1, scalars)
+    torch.testing.assert_close((x, m), tuple(expected[:2]), rtol=PRECISE[dtype], atol=PRECISE[dtype])
+    torch.testing.assert_close(v, expected[2], rtol=PRECISE[dtype], atol=0)
+    assert torch.equal(last, expected[3])
+    nothing = rows[:0], current[:0], g[:0], decay1[:0], decay2[:0]
+    update_rows(x, m, v, last, *nothing, STEP + 2, scalars)
+    assert int(last.max()) == STEP + 1
+
+
+def test_infinity_and_nan_travel_as_in_dense_adam() -> None:
+    x, m, v, last = table(3, torch.float32)
+    m[4, 0], v[4, 1], m[4, 2] = float("nan"), float("inf"), float("inf")
+    rates = torch.full((STEP + 1,), 1e-3, dtype=torch.float64, device=DEVICE)
+    found = caught_up(x, m, v, last, torch.tensor([4], device=DEVICE), rates)[0]
+    assert found[0].isnan()
+    assert found[1] == x[4, 1]
+    assert found[2] == -float("inf")
