@@ -150,27 +150,27 @@ class BootstrapObjective(nn.Module):
         """The same losses from the batch's rows only: ``user_rows`` [u, D], ``item_rows`` and each of
         ``latent_rows`` [i, D], in the order of ``batch.users`` and ``batch.items``; ``regularisation`` is L_reg."""
 
-        def target(name: str, rows: Tensor, nodes: Tensor) -> Tensor:
-            keep = None if masks is None else masks[name][nodes]
-            return self._target(rows, keep, generator)
+        tables = {"user": user_rows, "item": item_rows} | {name: latent_rows[name] for name in self.modalities}
+        # All tables one above the other: few large operations take less time than many small ones.
+        rows = torch.cat(list(tables.values()))
+        keep = None
+        if masks is not None:
+            keep = torch.cat([masks[name][batch.users if name == "user" else batch.items] for name in tables])
+        target = self._target(rows, keep, generator)
+        first_item, first_latent = len(user_rows), len(user_rows) + len(item_rows)
+        online, online_latents = self.predictor(rows).tensor_split([first_latent])
 
-        user_target = target("user", user_rows, batch.users)
-        item_target = target("item", item_rows, batch.items)
-        online_user, online_item = self.predictor(user_rows), self.predictor(item_rows)
-        reconstruction = (
-            2
-            - mean_cosine(online_user, item_target, batch.user_of, batch.item_of)
-            - mean_cosine(online_item, user_target, batch.item_of, batch.user_of)
-        )
+        users_at, items_at = batch.user_of, first_item + batch.item_of
+        pairs = torch.cat([users_at, items_at]), torch.cat([items_at, users_at])
+        reconstruction = 2 - 2 * mean_cosine(online, target, *pairs)
 
-        each = item_rows.new_ones(batch.item_of.shape)
-        share = item_rows.new_zeros(len(item_rows)).index_add_(0, batch.item_of, each) / len(each)
         alignment = masking = torch.zeros_like(reconstruction)
-        for name in self.modalities:
-            online = self.predictor(latent_rows[name])
-            modality_target = target(name, latent_rows[name], batch.items)
-            alignment = alignment + 1 - mean_cosine(online, item_target, weight=share)
-            masking = masking + 1 - mean_cosine(online, modality_target, weight=share)
+        if count := len(self.modalities):
+            each = item_rows.new_ones(batch.item_of.shape)
+            share = item_rows.new_zeros(len(item_rows)).index_add_(0, batch.item_of, each) / len(each)
+            shares, item_targets = share.repeat(count), target[first_item:first_latent].repeat(count, 1)
+            alignment = count - mean_cosine(online_latents, item_targets, weight=shares)
+            masking = count - mean_cosine(online_latents, target[first_latent:], weight=shares)
 
         total = reconstruction + self.align_weight * (alignment + masking) + self.reg_weight * regularisation
         return BM3Losses(total, reconstruction, alignment, masking, regularisation)

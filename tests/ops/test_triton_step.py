@@ -174,7 +174,7 @@ def test_one_mask_a_node_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(torch, "rand", record)
         losses = objective(*tables, users, items)
     masks = keep_masks(0)
-    for (name, mask), draw in zip(masks.items(), drawn, strict=True):
+    for (name, mask), draw in zip(masks.items(), drawn[0].split(len(users)), strict=True):
         ids = users if name == "user" else items
         mask[ids] = draw[first_places(ids)] >= 0.5
     torch.testing.assert_close(losses, objective(*tables, users, items, masks=masks))
