@@ -50,17 +50,14 @@ class Half:
         indptr, indices, values = self._matrix
         shape = self.row_scale.numel(), self.column_scale.numel()
         if backend_for(w) == "torch_sparse":
-            from torch_sparse import SparseTensor, matmul
+            from torch_sparse import SparseTensor
+
+            from bm3_pyg.ops.fused import weighted_sum
 
             matrix = SparseTensor(
-                rowptr=indptr,
-                col=indices,
-                value=values.to(w.dtype),
-                sparse_sizes=shape,
-                is_sorted=True,
-                trust_data=True,
+                rowptr=indptr, col=indices, value=values.to(w.dtype), sparse_sizes=shape, is_sorted=True, trust_data=True
             )
-            product: Tensor = matmul(matrix, w)
+            product: Tensor = weighted_sum(w, matrix)
             return product
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # CSR tensors call themselves beta
