@@ -194,9 +194,9 @@ class Reference:
 
 
 class Ours:
-    def __init__(self, data: HeteroData, args: argparse.Namespace) -> None:
+    def __init__(self, data: HeteroData, args: argparse.Namespace, frozen: bool = False) -> None:
         num_layers, dropout, reg_weight = _published(args)
-        options = {"num_layers": num_layers, "dropout": dropout, "reg_weight": reg_weight}
+        options = {"num_layers": num_layers, "dropout": dropout, "reg_weight": reg_weight, "freeze_features": frozen}
         self.data, self._evaluate = data, bm3_pyg.evaluate
         self.model = bm3_pyg.BM3.from_data(data, **options).to(args.device)
         self.optimizer = bm3_pyg.build_optimizer(self.model)
@@ -225,7 +225,7 @@ WARM_UP = {"reference": 3, "ours": 100}
 def memory(args: argparse.Namespace) -> dict[str, float]:
     """Peak MiB of a few training steps, each side in a process of its own, above an idle one (or on the GPU)."""
     peaks = {}
-    for side in ("idle", *SIDES):
+    for side in ("idle", *SIDES, "frozen"):
         command = [sys.executable, __file__, "--child", side, "--size", args.size, "--device", args.device]
         command += ["--layers", str(args.layers)] if args.layers is not None else []
         command += ["--threads", str(args.threads)] if args.threads else []
@@ -233,8 +233,15 @@ def memory(args: argparse.Namespace) -> dict[str, float]:
         if result.returncode:
             raise SystemExit(f"{side}: the measuring process failed\n{result.stderr}")
         peaks[side] = float(json.loads(result.stdout.splitlines()[-1]))
-    reference, ours = (peaks[side] - peaks["idle"] for side in SIDES)
-    return {"reference_mb": reference, "ours_mb": ours, "ratio": ours / reference, "idle_mb": peaks["idle"]}
+    reference, ours, frozen = (peaks[side] - peaks["idle"] for side in (*SIDES, "frozen"))
+    return {
+        "reference_mb": reference,
+        "ours_mb": ours,
+        "ratio": ours / reference,
+        "frozen_mb": frozen,
+        "frozen_ratio": frozen / reference,
+        "idle_mb": peaks["idle"],
+    }
 
 
 def peak_of(side: str, args: argparse.Namespace) -> float:
@@ -244,7 +251,7 @@ def peak_of(side: str, args: argparse.Namespace) -> float:
     data = load(args.size)
     users, items = data["user", "rates", "item"].edge_index[:, : 5 * BATCH].to(args.device)
     _reset_peak()
-    trained = Reference(data, args, share=True) if side == "reference" else Ours(data, args)
+    trained = Reference(data, args, share=True) if side == "reference" else Ours(data, args, side == "frozen")
     for low in range(0, users.numel(), BATCH):
         trained.loss(users[low : low + BATCH], items[low : low + BATCH]).backward()
         trained.optimizer.step()
@@ -298,6 +305,8 @@ def table(reports: list[dict[str, Any]]) -> str:
             reference, ours = (f"{values[f'{side}_{suffix}']:,.0f}" for side in SIDES)
             mark = "*" if any(values.get(f"{side}_is", "measured") != "measured" for side in SIDES) else ""
             cells.append(f"{reference}{mark} / {ours} {unit} = **{values['ratio']:.2f}**")
+            if "frozen_mb" in values:
+                cells[-1] += f"; frozen {values['frozen_mb']:,.0f} = **{values['frozen_ratio']:.2f}**"
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n\n\\* extrapolated from median steps or from the first blocks of users"
 
@@ -371,6 +380,8 @@ def _print(report: dict[str, Any]) -> None:
         unit, suffix = ("MiB", "mb") if name == "memory" else ("ms", "ms")
         figures = " ".join(f"{values[f'{side}_{suffix}']:8.1f} {unit:>3}" for side in SIDES)
         notes = [f"{side} {how}" for side in SIDES if (how := values.get(f"{side}_is", "measured")) != "measured"]
+        if "frozen_mb" in values:
+            notes.append(f"frozen features {values['frozen_mb']:.1f} MiB, {values['frozen_ratio']:.2f}")
         print(f"{name:>12} {figures} {values['ratio']:7.2f}  {'; '.join(notes)}".rstrip())
 
 
@@ -388,7 +399,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--profile", action="store_true", help="only show where our step's time goes")
     parser.add_argument("--table", nargs="+", metavar="FILE", help="only print the figures of such files as Markdown")
-    parser.add_argument("--child", choices=["idle", *SIDES], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["idle", *SIDES, "frozen"], help=argparse.SUPPRESS)
     return parser
 
 

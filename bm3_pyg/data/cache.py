@@ -90,7 +90,8 @@ def _read(folder: Path) -> HeteroData:
         if "value" in entry:
             data[kind][entry["name"]] = entry["value"]
             continue
-        array = np.load(folder / entry["file"], allow_pickle=False)
+        # Mapped, so that large features take no memory until they are read, and the system can drop them again.
+        array = np.load(folder / entry["file"], mmap_mode="c" if entry["tensor"] else None, allow_pickle=False)
         if _hash(array) != entry["sha256"]:
             raise ValueError(f"{folder / entry['file']}: content has changed")
         data[kind][entry["name"]] = torch.from_numpy(array) if entry["tensor"] else array

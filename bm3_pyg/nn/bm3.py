@@ -45,7 +45,8 @@ class BM3(nn.Module):
         dropout: rate of the targets' dropout, in [0, 1).
         reg_weight: weight of the regularisation.
         align_weight: weight of the alignment and masking losses.
-        freeze_features: keep the features as they are, in half precision; far less memory and time.
+        freeze_features: keep the features as they are; far less memory and time. Small tables are copied in half
+            precision, large ones are not copied (:func:`bm3_pyg.nn.frozen.frozen_table`).
         encoder: a module mapping ``(x [U + I, D], edge_index [2, 2E])`` to [U + I, D], in place of the propagation;
             users come first in its id space and every interaction stands in both directions.
 

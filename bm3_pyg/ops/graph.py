@@ -54,10 +54,10 @@ class Half:
 
             from bm3_pyg.ops.fused import weighted_sum
 
-            matrix = SparseTensor(
-                rowptr=indptr, col=indices, value=values.to(w.dtype), sparse_sizes=shape, is_sorted=True, trust_data=True
+            entries = {"rowptr": indptr, "col": indices, "value": values.to(w.dtype)}
+            product: Tensor = weighted_sum(
+                w, SparseTensor(**entries, sparse_sizes=shape, is_sorted=True, trust_data=True)
             )
-            product: Tensor = weighted_sum(w, matrix)
             return product
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # CSR tensors call themselves beta
