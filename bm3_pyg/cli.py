@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bm3: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"bm3: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"bm3: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     return 0
 
@@ -58,7 +58,7 @@ def _train(args: argparse.Namespace) -> None:
     from bm3_pyg.models import Popularity
     from bm3_pyg.report import metrics_table
     from bm3_pyg.train import TrainConfig, fit
-    from bm3_pyg.train.run import read_config
+    from bm3_pyg.train.run import check_new, read_config
     from bm3_pyg.train.settings import build_model, split_settings
 
     saved: dict[str, Any] = {}
@@ -66,6 +66,8 @@ def _train(args: argparse.Namespace) -> None:
         if args.out is None:
             raise ConfigError("--resume: expected --out with the run to resume")
         saved = read_config(Path(args.out))
+    elif args.out is not None:
+        check_new(Path(args.out))
     if args.source is None and not (saved and saved["dataset"]["source"]):
         raise ConfigError("bm3 train: expected a dataset, a PATH or NAME")
     training, options = split_settings(args.settings)
@@ -104,7 +106,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         f"@{k}": {name.partition("@")[0]: v for name, v in metrics.items() if name.endswith(f"@{k}")} for k in args.k
     }
     print(metrics_table(rows, list(rows[f"@{args.k[0]}"])))
-    print(f"{args.split} split of {data.name}, full ranking, {args.mask} items masked")
+    masked = "nothing masked" if args.split == "train" else f"{args.mask} items masked"
+    print(f"{args.split} split of {data.name}, full ranking, {masked}")
 
 
 def _recommend(args: argparse.Namespace) -> None:
@@ -128,7 +131,7 @@ def _import_checkpoint(args: argparse.Namespace) -> None:
 
     training, options = split_settings(args.settings)
     data = _load(args)
-    names = dict(_pair(pair, "--names") for pair in args.names) if args.names else None
+    names = _pairs(args.names, "--names")
     import_checkpoint(args.checkpoint, data, Path(args.out), TrainConfig(**training), options, names)
     metrics = json.loads((Path(args.out) / "metrics.json").read_text(encoding="utf-8"))
     print(metrics_table({split: metrics[split] for split in ("val", "test")}))
@@ -143,7 +146,8 @@ def _export(args: argparse.Namespace) -> None:
     if args.source is not None and (Path(args.source) / "config.yaml").is_file():
         if args.format == "mmrec":
             raise ConfigError(f"{args.source}: a run is exported as npy or parquet, mmrec is for datasets")
-        export_embeddings(*load_run(args.source), Path(args.out), args.format)
+        args.run_folder = args.source
+        export_embeddings(*load_run(args.source, data=_override(args)), Path(args.out), args.format)
     else:
         export_dataset(_load(args), Path(args.out), args.format)
     print(args.out)
@@ -160,21 +164,33 @@ def _load(args: argparse.Namespace) -> HeteroData:
         "label": args.label_column,
         "split": args.split_by,
         "seed": args.split_seed,
-        "features": dict(_pair(pair, "--features") for pair in args.features) if args.features else None,
+        "features": _pairs(args.features, "--features"),
         "items": args.items,
     }
     return load_dataset(args.source, **{name: value for name, value in options.items() if value is not None})
 
 
 def _override(args: argparse.Namespace) -> HeteroData | None:
-    """The dataset named by --data, where a run's own has moved."""
+    """The dataset at --data, where a run's own has moved; feature and item files are looked for beside a table."""
     from bm3_pyg.data import load_dataset
     from bm3_pyg.train.run import read_config
 
     if args.data is None:
         return None
-    source = read_config(Path(args.run_folder))["dataset"]["source"] or {}
+    moved = Path(args.data)
+    if moved.is_dir() or moved.suffix == ".inter":
+        return load_dataset(args.data)
+    source = dict(read_config(Path(args.run_folder))["dataset"]["source"] or {})
+    if "features" in source:
+        source["features"] = {name: _beside(moved, file) for name, file in source["features"].items()}
+    if "items" in source:
+        source["items"] = _beside(moved, source["items"])
     return load_dataset(**{**source, "source": args.data})
+
+
+def _beside(moved: Path, file: str) -> Path:
+    """``file`` where it was, or of the same name in the folder of ``moved``."""
+    return Path(file) if Path(file).exists() else moved.parent / Path(file).name
 
 
 def _device(args: argparse.Namespace) -> Any:
@@ -192,11 +208,18 @@ def _fresh_folder(path: Path) -> Path:
     return fresh
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not (name and separator and value):
-        raise ConfigError(f"{option}: got {text!r}, expected NAME=VALUE")
-    return name, value
+def _pairs(texts: Sequence[str] | None, option: str) -> dict[str, str] | None:
+    if texts is None:
+        return None
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not (name and value):
+            raise ConfigError(f"{option}: got {text!r}, expected NAME=VALUE")
+        if name in pairs:
+            raise ConfigError(f"{option}: got {name} twice")
+        pairs[name] = value
+    return pairs
 
 
 def _cutoffs(text: str) -> list[int]:
@@ -287,7 +310,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("checkpoint", help="the .pth file")
     _source(command, flag="--data")
     command.add_argument("--out", metavar="RUN", required=True, help="folder of the run")
-    command.add_argument("--names", nargs="+", metavar="THEIRS=OURS", help="modality names, e.g. text=audio")
+    command.add_argument(
+        "--names", nargs="+", action="extend", metavar="THEIRS=OURS", help="modality names, e.g. text=audio"
+    )
     _settings(command)
 
     command = verb(
@@ -300,6 +325,7 @@ def _parser() -> argparse.ArgumentParser:
     _source(command)
     command.add_argument("--format", choices=["mmrec", "npy", "parquet"], required=True)
     command.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    command.add_argument("--data", metavar="PATH", help="the dataset of a run, if it has moved since")
     return parser
 
 
@@ -322,7 +348,9 @@ def _source(command: argparse.ArgumentParser, optional: bool = False, flag: str 
         help="how to hold out (default: label with --label-column, else random)",
     )
     table.add_argument("--split-seed", type=int, metavar="N", help="seed of the split or planted data (default: 0)")
-    table.add_argument("--features", nargs="+", metavar="NAME=FILE", help=".npy in item order, or table by item id")
+    table.add_argument(
+        "--features", nargs="+", action="extend", metavar="NAME=FILE", help=".npy in item order, or table by item id"
+    )
     table.add_argument("--items", metavar="FILE", help="every item id, in the order of .npy features")
 
 

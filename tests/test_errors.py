@@ -12,8 +12,10 @@ def test_a_number_out_of_bounds_or_of_another_type(value: object) -> None:
 
 
 def test_an_integer_will_do_for_a_number() -> None:
-    check_number("rate", 1, float, 0)
-    check_number("rate", 0.5, float, 0, 1)
+    for value in (1, 0.5, 0):
+        check_number("rate", value, float, 0)
+    with pytest.raises(ConfigError, match=r"^rate: got 1, expected a number at least 0 and below 1$"):
+        check_number("rate", 1, float, 0, 1)
 
 
 def test_the_nearest_name() -> None:

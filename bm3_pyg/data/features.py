@@ -139,14 +139,15 @@ def _matrix(table: Table, item: str) -> NDArray[np.float32]:
 
 def _unlist(table: Table, column: pl.Series) -> NDArray[np.float32]:
     lengths = column.cast(pl.List(column.dtype.inner)).list.len()  # type: ignore[attr-defined]
-    bad = lengths.is_null() | (lengths != lengths[0])
+    width = lengths.drop_nulls().first()
+    bad = lengths.is_null() | (lengths != (width or 0))
     if bad.any():
         row = int(bad.arg_max() or 0)
         raise DataError(
-            f"{table.where(row)}: {column.name} has length {lengths[row]}, expected {lengths[0]} as in the first row"
+            f"{table.where(row)}: {column.name} has length {lengths[row]!r}, expected {width!r} as in other rows"
         )
     flat = column.explode()
-    if not flat.dtype.is_numeric() or flat.null_count() or not lengths[0]:
+    if not flat.dtype.is_numeric() or flat.null_count() or not width:
         raise DataError(
             f"{table.path}: column {column.name!r} of type {column.dtype} has gaps or no numbers, expected numbers"
         )

@@ -10,7 +10,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import index_of, raw_ids
-from bm3_pyg.errors import ConfigError, DataError
+from bm3_pyg.errors import ConfigError, DataError, check_number
 from bm3_pyg.eval.recommend import recommend
 from bm3_pyg.files import atomic_file
 from bm3_pyg.protocols import Recommender
@@ -50,6 +50,8 @@ def write_recommendations(
         raise ConfigError(f"{out}: got suffix {out.suffix or 'none'!r}, expected {', '.join(SUFFIXES)}")
     rows = torch.arange(data["user"].num_nodes) if users is None else index_of(data, "user", users)
     allowed = None if candidates is None else index_of(data, "item", candidates)
+    check_number("k", k, int, 1)
+    k = min(k, data["item"].num_nodes)
     ids, scores = recommend(model, rows, k, data if exclude_seen else None, allowed)
     user, position = (ids >= 0).nonzero(as_tuple=True)
     table = pl.DataFrame(
@@ -79,7 +81,7 @@ def read_ids(path: str | Path) -> list[str]:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file, expected ids, one a line")
+        raise DataError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}, expected ids, one a line")
     try:
         ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:

@@ -141,6 +141,8 @@ def ranking_task(data: HeteroData, split: str, mask: str = "train") -> RankingTa
 @torch.no_grad()
 def rank(scorer: Scorer, task: RankingTask, k: Sequence[int] = TOP_K, memory_mb: int = MEMORY_MB) -> dict[str, float]:
     """Rank all items for each user of ``task`` and measure the ranking; see :func:`evaluate`."""
+    if not isinstance(k, Sequence) or not k:
+        raise ConfigError(f"k: got {k!r}, expected cut-offs such as (10, 20)")
     for cutoff in k:
         check_number("k", cutoff, int, 1)
     metrics = LinkPredMetricCollection({f"{name}@{c}": metric(k=c) for c in k for name, metric in METRICS.items()})
@@ -150,6 +152,8 @@ def rank(scorer: Scorer, task: RankingTask, k: Sequence[int] = TOP_K, memory_mb:
         if scores.device != task.users.device:
             task, users = task.to(scores.device), users.to(scores.device)
             metrics.to(scores.device)
+        if scores.isnan().any():
+            raise DataError(f"scores: NaN for user {int(users[scores.isnan().any(1)][0])}, expected numbers")
         values, ids = masked_topk(scores, task.hidden.indptr, task.hidden.items, max(k), rows=users)
         # A hidden item is no recommendation. PyG reads -1 as the last item, so the id past the end stands for none.
         ids = ids.masked_fill(values == float("-inf"), task.num_items)

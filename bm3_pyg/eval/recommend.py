@@ -62,6 +62,8 @@ def recommend(
     for start in range(0, users.numel(), size):
         block = users[start : start + size]
         block_scores = scorer(block)
+        if block_scores.isnan().any():
+            raise DataError("scores: NaN, expected numbers; the model's weights are not finite")
         if barred is not None:
             block_scores = block_scores.masked_fill(barred.to(block_scores.device), float("-inf"))
         values, best = masked_topk(block_scores, hidden.indptr, hidden.items, k, rows=block)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import modalities as modalities_of
+from bm3_pyg.data.graph import check_modality_name
 from bm3_pyg.errors import ConfigError, RunError, check_number
 from bm3_pyg.nn.frozen import frozen_table
 from bm3_pyg.nn.objective import Batch, BM3Losses, BootstrapObjective
@@ -81,6 +82,7 @@ class BM3(nn.Module):
             raise ConfigError(f"freeze_features: got {freeze_features!r}, expected true or false")
         features = dict(modalities or {})
         for name, feature in features.items():
+            check_modality_name(name)
             if feature.dim() != 2 or feature.size(0) != num_items:
                 raise ConfigError(f"modality {name}: got shape {list(feature.shape)}, expected [{num_items}, d]")
 
@@ -125,7 +127,7 @@ class BM3(nn.Module):
         if isinstance(chosen, Mapping):
             features = dict(chosen)
         elif chosen is not None:
-            if not isinstance(chosen, (list, tuple)):
+            if not isinstance(chosen, (list, tuple)) or not all(isinstance(name, str) for name in chosen):
                 raise ConfigError(f"modalities: got {chosen!r}, expected a list of names")
             if unknown := [name for name in chosen if name not in features]:
                 raise ConfigError(f"modalities: got {unknown[0]!r}, the dataset has {', '.join(features) or 'none'}")
@@ -183,6 +185,9 @@ class BM3(nn.Module):
             masks: boolean keep-masks in place of random ones: ``{"user": [U, D], "item": [I, D], modality: [I, D]}``.
             generator: source of the random masks; PyTorch's global one by default.
         """
+        if users.dim() != 1 or users.shape != items.shape:
+            found = f"{list(users.shape)} and {list(items.shape)}"
+            raise ConfigError(f"users, items: got shapes {found}, expected one [B] for both")
         batch = Batch.of(users, items)
         user_rows, item_rows, user_norm, item_norm = self._rows(batch)
         return self.objective.on_batch(
@@ -234,6 +239,8 @@ class BM3(nn.Module):
         if unknown := state_dict.keys() - targets.keys():
             raise RunError(f"checkpoint: unknown weight {min(unknown)!r}, expected only {', '.join(sorted(targets))}")
         for key, target in targets.items():
+            if not state_dict[key].isfinite().all():
+                raise RunError(f"checkpoint: {key} holds NaN or infinity, expected finite numbers")
             if state_dict[key].shape != target.shape:
                 found, expected = list(state_dict[key].shape), list(target.shape)
                 raise RunError(f"checkpoint: {key} has shape {found}, expected {expected}: another dataset or setting?")

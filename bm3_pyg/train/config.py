@@ -46,7 +46,7 @@ class TrainConfig:
         check_number("batch_size", self.batch_size, int, 1)
         check_number("lr", self.lr, float, 0)
         check_number("eval_every", self.eval_every, int, 1)
-        check_number("seed", self.seed, int, 0, 2**63)
+        check_number("seed", self.seed, int, 0, 2**32)
         check_number("checkpoint_seconds", self.checkpoint_seconds, float, 0)
         if self.mask not in ("train", "seen"):
             raise ConfigError(f"mask: got {self.mask!r}, expected train or seen")

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
-from bm3_pyg.errors import DataError, TrainingError
+from bm3_pyg.errors import DataError, RunError, TrainingError, one_line
 from bm3_pyg.eval import rank, ranking_task
+from bm3_pyg.nn import RowTable
 from bm3_pyg.optim import build_optimizer
 from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.environment import peak_memory_mb
@@ -128,7 +129,7 @@ class _Loop:
         self.callbacks = callbacks
         self.device = device
         self.optimizer = build_optimizer(model, lr=config.lr)
-        self.validation = _task(data, "val", config.mask)
+        self.validation, self.test = (_task(data, split, config.mask) for split in ("val", "test"))
         self.state = State()
         self.history: list[dict[str, Any]] = []
         self.best_weights: dict[str, Tensor] = {}
@@ -158,8 +159,7 @@ class _Loop:
             self.save()
             self.best_weights = self.folder.load_best(self.device)
         self.model.load_state_dict(self.best_weights)
-        task = _task(self.data, "test", self.config.mask)
-        test = {} if task is None else rank(self.model.scorer(), task)
+        test = {} if self.test is None else rank(self.model.scorer(), self.test)
         result = TrainResult(
             self.state.best_epoch, self.state.best, test, self.history, self.folder.path if self.folder else None
         )
@@ -184,7 +184,10 @@ class _Loop:
     def restore(self) -> None:
         assert self.folder is not None
         checkpoint = self.folder.load_last(self.device)
-        self.model.load_state_dict(checkpoint["model"])
+        try:
+            self.model.load_state_dict(checkpoint["model"])
+        except RuntimeError as error:
+            raise RunError(f"{self.folder.path / 'last.pt'}: does not fit the model ({one_line(error)})") from error
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.state = State(**checkpoint["state"])
         torch.set_rng_state(checkpoint["rng"].cpu())
@@ -224,15 +227,24 @@ class _Loop:
         count = min(self.state.step * self.config.batch_size, self.state.order.numel())
         losses = {name: float(total) / count for name, total in self.state.sums.items()}
         if not all(math.isfinite(value) for value in losses.values()):
-            kept = "" if self.folder is None else f"; {self.folder.path / 'last.pt'} keeps the last good state"
             found = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-            raise TrainingError(
-                f"epoch {self.state.epoch + 1}: loss is not finite ({found}), expected finite numbers; "
-                f"try an lr below {self.config.lr:g}{kept}"
-            )
+            raise TrainingError(f"epoch {self.state.epoch + 1}: loss is not finite ({found}){self._advice()}")
         return losses
 
+    def _advice(self) -> str:
+        kept = "" if self.folder is None else f"; {self.folder.path / 'last.pt'} keeps the last good state"
+        return f", expected finite numbers; try an lr below {self.config.lr:g}{kept}"
+
+    def _dense_parameters(self) -> Iterator[Tensor]:
+        """All but the row tables, whose rows the next batches' losses speak for."""
+        tables = {id(module.stored) for module in self.model.modules() if isinstance(module, RowTable)}
+        return (parameter for parameter in self.model.parameters() if id(parameter) not in tables)
+
     def _end_epoch(self, losses: dict[str, float], seconds: float) -> None:
+        if not all(bool(parameter.isfinite().all()) for parameter in self._dense_parameters()):
+            raise TrainingError(
+                f"epoch {self.state.epoch + 1}: weights are not finite after its last step{self._advice()}"
+            )
         state = self.state
         state.epoch, state.step, state.order, state.sums, state.seconds = state.epoch + 1, 0, None, {}, 0.0
         record: dict[str, Any] = {"epoch": state.epoch, "loss": losses, "train_seconds": seconds}

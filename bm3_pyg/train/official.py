@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
-from bm3_pyg.errors import RunError, one_line
+from bm3_pyg.errors import RunError
 from bm3_pyg.eval import evaluate
 from bm3_pyg.nn.bm3 import BM3, OFFICIAL_NAMES
 from bm3_pyg.train.config import TrainConfig
@@ -56,12 +56,12 @@ def read_official_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[
     """
     path = Path(path)
     if not path.is_file():
-        raise RunError(f"{path}: no such file")
+        raise RunError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}, expected a checkpoint")
     try:
         with torch.serialization.safe_globals([(_Inert, name) for name in STAND_INS]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise RunError(f"{path}: not a checkpoint that can be read safely ({one_line(error)})") from error
+        raise RunError(f"{path}: damaged, or holds more than tensors, plain values and the authors' Config") from error
     weights = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(weights, dict) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
         raise RunError(f"{path}: no state dict of tensors in it")
@@ -94,8 +94,10 @@ def import_checkpoint(
     weights, told = read_official_checkpoint(path)
     model = BM3.from_data(data, **{**told, **(options or {})})
     model.load_official_state_dict(weights, names or OFFICIAL_NAMES)
-    tasks = {split: evaluate(model, data, split) for split in ("val", "test") if edges_of(data, split).size(1)}
-    folder = RunFolder.open(out, model, data, config or TrainConfig())
+    config = config or TrainConfig()
+    folder = RunFolder.open(out, model, data, config)
+    splits = [split for split in ("val", "test") if edges_of(data, split).size(1)]
+    tasks = {split: evaluate(model, data, split, mask=config.mask) for split in splits}
     folder.save_best(model.state_dict(), epoch=0)
     folder.write_metrics(0, tasks.get("val", {}), tasks.get("test", {}))
     return model

@@ -45,8 +45,10 @@ class RunFolder:
         settings = _settings(model, data, config)
         if resume:
             _check_same_run(read_config(path), settings, path)
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path}: exists already; resume it, or choose another folder")
+            if not (path / "last.pt").exists() and (path / "best.pt").exists():
+                raise RunError(f"{path / 'last.pt'}: no such checkpoint, the run cannot be resumed")
+        else:
+            check_new(path)
         folder = cls(path, settings)
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -145,6 +147,12 @@ def load_run(
     return model.to(device), data
 
 
+def check_new(path: Path) -> None:
+    """Raise :class:`RunError` unless a run can begin in ``path``."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(f"{path}: exists already; resume it, or choose another folder")
+
+
 def read_config(run: Path) -> dict[str, Any]:
     """``config.yaml`` of a run directory."""
     path = run / "config.yaml"
@@ -156,6 +164,9 @@ def read_config(run: Path) -> dict[str, Any]:
         raise RunError(f"{path}: not YAML ({one_line(error)})") from error
     if not isinstance(config, dict) or config.get("schema") != SCHEMA:
         raise RunError(f"{path}: not the configuration of a run, expected schema {SCHEMA}")
+    for section in ("dataset", "model", "train"):
+        if not isinstance(config.get(section), dict):
+            raise RunError(f"{path}: no section {section!r}, expected dataset, model and train")
     return config
 
 

@@ -28,7 +28,7 @@ def split_settings(settings: Sequence[str]) -> tuple[dict[str, Any], dict[str, A
     """``["num_layers=2", "lr=0.01"]`` -> options of :class:`TrainConfig` and of :class:`~bm3_pyg.BM3`.
 
     Raises:
-        ConfigError: for an unknown key, with the nearest real name, or a value that is not YAML.
+        ConfigError: for an unknown key, with the nearest real name, or one given twice.
     """
     training: dict[str, Any] = {}
     model: dict[str, Any] = {}
@@ -38,7 +38,10 @@ def split_settings(settings: Sequence[str]) -> tuple[dict[str, Any], dict[str, A
             raise ConfigError(f"--set: got {setting!r}, expected KEY=VALUE")
         if key not in (*TRAIN_OPTIONS, *MODEL_OPTIONS):
             raise ConfigError(f"--set: unknown key {key!r}, {nearest(key, (*TRAIN_OPTIONS, *MODEL_OPTIONS))}")
-        (training if key in TRAIN_OPTIONS else model)[key] = _value(key, text)
+        group = training if key in TRAIN_OPTIONS else model
+        if key in group:
+            raise ConfigError(f"--set: got {key} twice")
+        group[key] = _value(text)
     return training, model
 
 
@@ -56,21 +59,27 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"--device: got {name!r}, expected auto, cpu, cuda or cuda:N") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device: got {name!r}, expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device: got {name!r}, but PyTorch finds no CUDA device")
     return device
 
 
-def _value(key: str, text: str) -> Any:
+def _value(text: str) -> Any:
+    """A number, true, false, null or a list of names; any other text as it is."""
+    for number in (int, float):  # YAML 1.1 reads 010 as 8, 20:48 as 1248 and 1e-3 as a string
+        try:
+            return number(text)
+        except ValueError:
+            pass
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set: {key}: got {text!r}, expected a number, true, false, a name or a [list]") from None
-    # YAML 1.1 reads 1e-3 as a string.
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    except (yaml.YAMLError, ValueError):
+        value = text
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
+    if value is None or isinstance(value, bool):
+        return value
+    return text

@@ -19,9 +19,12 @@ def tensorboard(folder: str | Path) -> Callable[[dict[str, Any]], None]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ConfigError("TensorBoard is not installed: pip install 'bm3-pyg[tensorboard]'") from error
-    writer = SummaryWriter(str(folder))
+    writers: list[SummaryWriter] = []  # opened at the first record: the folder of the run must be new when it begins
 
     def write(record: dict[str, Any]) -> None:
+        if not writers:
+            writers.append(SummaryWriter(str(folder)))
+        writer = writers[0]
         for group in ("loss", "val"):
             for name, value in record.get(group, {}).items():
                 writer.add_scalar(f"{group}/{name}", value, record["epoch"])

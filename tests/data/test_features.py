@@ -145,7 +145,7 @@ def test_bad_text_table(tmp_path: Path, text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (pl.Series([[1.0], [2.0, 3.0]]), ": row 2: x has length 2, expected 1 as in the first row"),
+        (pl.Series([[1.0], [2.0, 3.0]]), ": row 2: x has length 2, expected 1 as in other rows"),
         (pl.Series([[1.0], None]), ": row 2: x has length None, expected 1"),
         (pl.Series([[1.0], [None]]), "x' of type .* has gaps or no numbers"),
         (pl.Series([["a"], ["b"]]), "x' of type .* has gaps or no numbers"),

@@ -49,7 +49,11 @@ def test_pairs_in_two_splits_are_refused_and_counted() -> None:
 
 
 def test_repeats_within_a_split_are_no_conflict() -> None:
-    refuse_conflicts(Interactions(np.array([0, 0]), np.array([1, 1]), np.array([2, 2], dtype=np.int8)), str)
+    users, items = np.array([0, 0]), np.array([1, 1])
+    within, across = (Interactions(users, items, np.array(split, dtype=np.int8)) for split in ([2, 2], [2, 0]))
+    refuse_conflicts(within, str)
+    with pytest.raises(DataError, match="1 is train here and test in an earlier row"):
+        refuse_conflicts(across, str)
 
 
 def test_no_rows() -> None:

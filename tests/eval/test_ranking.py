@@ -100,7 +100,16 @@ def test_nothing_to_evaluate_is_said(fixed: Any) -> None:
         evaluate(fixed(torch.ones(2, 2)), data)
 
 
-@pytest.mark.parametrize("arguments", [{"split": "tset"}, {"mask": "none"}, {"k": (0,)}, {"k": (2.5,)}])
+def test_scores_that_are_not_numbers_are_refused(fixed: Any, random_data: Any) -> None:
+    scores = torch.ones(9, 4)
+    scores[5, 1] = float("nan")
+    with pytest.raises(DataError, match="scores: NaN for user 5"):
+        evaluate(fixed(scores), random_data(9, 4, 0.9, seed=0), split="train")
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"split": "tset"}, {"mask": "none"}, {"k": (0,)}, {"k": (2.5,)}, {"k": 10}, {"k": ()}]
+)
 def test_wrong_arguments_are_refused(fixed: Any, random_data: Any, arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         evaluate(fixed(torch.ones(9, 4)), random_data(9, 4, 0.5, seed=0), **arguments)

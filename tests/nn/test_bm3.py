@@ -314,6 +314,12 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str) -> Non
         BM3(USERS, ITEMS, random_edges(), **options)
 
 
+def test_a_batch_of_two_shapes_is_refused() -> None:
+    ours, _ = pair(1, 0.5, [])
+    with pytest.raises(ConfigError, match=r"got shapes \[2\] and \[1\]"):
+        ours.loss(torch.tensor([0, 1]), torch.tensor([0]))
+
+
 def test_edges_out_of_range_are_refused() -> None:
     with pytest.raises(DataError):
         BM3(USERS, ITEMS, torch.tensor([[0], [ITEMS]]))
@@ -324,6 +330,7 @@ def test_edges_out_of_range_are_refused() -> None:
     [
         (lambda s: s.pop("predictor.bias"), "no weight 'predictor.bias'"),
         (lambda s: s.update(extra=torch.zeros(1)), "unknown weight 'extra'"),
+        (lambda s: s["predictor.bias"].fill_(float("nan")), r"predictor\.bias holds NaN or infinity"),
         (lambda s: s.update({"image_trs.bias": torch.zeros(3)}), r"image_trs.bias has shape \[3\], expected \[8\]"),
     ],
 )

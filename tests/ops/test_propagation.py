@@ -1,20 +1,14 @@
 from __future__ import annotations
 
-import gc
-import multiprocessing
-import sys
 import threading
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
-from torch_geometric import EdgeIndex
 
-from bm3_pyg.errors import ConfigError, DataError
+from bm3_pyg.errors import DataError
 from bm3_pyg.ops import Graph, build_graph, propagate, propagate_rows
-from bm3_pyg.ops.memory import KEPT, SMALL, Recycler
-from bm3_pyg.ops.parallel import parallel
+from bm3_pyg.ops.memory import SMALL
 
 SHAPES = {
     "usual": (53, 75, 220),
@@ -193,22 +187,6 @@ def test_results_kept_by_the_user_survive_later_calls() -> None:
     assert all(torch.equal(a, b) for a, b in zip(kept, copies, strict=True))
 
 
-def test_memory_comes_back_only_when_nobody_sees_it() -> None:
-    memory, like = Recycler(), torch.empty(SMALL, dtype=torch.float)
-    first = memory.empty_like(like)
-    assert first.data_ptr() % 64 == 0
-    address, view = first.data_ptr(), first[5:9]
-    del first
-    assert memory.empty_like(like).data_ptr() != address  # the view still shows it
-    del view
-    held = [memory.empty_like(like) for _ in range(2)]
-    assert address in [x.data_ptr() for x in held]
-    many = [memory.empty_like(like) for _ in range(2 * KEPT)]
-    del many, held
-    gc.collect()
-    assert sum(map(len, memory._free.values())) == KEPT
-
-
 def test_threads_may_propagate_side_by_side() -> None:
     case = large()
     first, results = step(*case), []
@@ -219,65 +197,6 @@ def test_threads_may_propagate_side_by_side() -> None:
         thread.join()
     assert len(results) == 4
     assert all(torch.equal(a, b) for result in results for a, b in zip(result, first, strict=True))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs fork")
-def test_loops_run_in_a_forked_process() -> None:
-    done: list[int] = []
-    parallel(done.append, [(i,) for i in range(20)])  # the threads it started do not survive the fork
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-
-    def child() -> None:
-        parallel(queue.put, [(i,) for i in range(20)])
-
-    process = context.Process(target=child)
-    process.start()
-    try:
-        assert sorted(queue.get(timeout=10) for _ in range(20)) == sorted(done) == list(range(20))
-    finally:
-        process.kill()
-        process.join()
-
-
-def test_every_form_of_interactions_gives_the_same_graph() -> None:
-    edge_index, num_users, num_items = random_edges("usual")
-    expected = build_graph(edge_index, num_users, num_items)
-    coo = torch.sparse_coo_tensor(edge_index, torch.ones(edge_index.size(1)), (num_users, num_items))
-    sparse_tensor = SimpleNamespace(  # what torch_sparse.SparseTensor offers
-        sizes=lambda: [num_users, num_items], coo=lambda: (edge_index[0], edge_index[1], None)
-    )
-    forms = [
-        edge_index.int(),
-        edge_index[:, torch.randperm(edge_index.size(1))],
-        EdgeIndex(edge_index, sparse_size=(num_users, num_items)).sort_by("row").values,
-        coo,
-        coo.coalesce().to_sparse_csr(),
-        sparse_tensor,
-    ]
-    for form in forms:
-        graph = build_graph(form, num_users, num_items)
-        for ours, theirs in ((graph.by_user, expected.by_user), (graph.by_item, expected.by_item)):
-            assert torch.equal(ours.indptr, theirs.indptr)
-            assert torch.equal(ours.indices, theirs.indices)
-            assert torch.equal(ours.row_scale, theirs.row_scale)
-    assert expected.by_user.indices.dtype == torch.int32
-
-
-@pytest.mark.parametrize(
-    ("edge_index", "message"),
-    [
-        (torch.tensor([[0, 5], [0, 1]]), "user 5, expected ids from 0 to 4"),
-        (torch.tensor([[0, 1], [-1, 1]]), "item -1, expected ids from 0 to 6"),
-        (torch.zeros(3, 2, dtype=torch.long), r"expected an integer tensor \[2, E\]"),
-        (torch.zeros(2, 2), "expected an integer tensor"),
-        ([[0], [0]], "got list, expected a tensor"),
-        (torch.eye(5).to_sparse(), r"a matrix \[5, 5\], expected \[5, 7\]"),
-    ],
-)
-def test_bad_interactions_are_named(edge_index: object, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        build_graph(edge_index, 5, 7)
 
 
 @pytest.mark.usefixtures("backend")
@@ -291,27 +210,6 @@ def test_tables_that_do_not_fit_are_refused() -> None:
         propagate_rows(graph, torch.zeros(5, 4), torch.zeros(7, 4), -1, torch.tensor([0]), torch.tensor([0]))
     with pytest.raises(IndexError):
         propagate_rows(graph, torch.zeros(5, 4), torch.zeros(7, 4), 1, torch.tensor([5]), torch.tensor([0]))
-
-
-def test_backends_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = build_graph(torch.tensor([[0], [0]]), 1, 1)
-    monkeypatch.setenv("BM3_KERNELS", "nubma")
-    with pytest.raises(ConfigError, match="did you mean 'numba'"):
-        propagate(graph, torch.ones(1, 1), torch.ones(1, 1), 1)
-    monkeypatch.setenv("BM3_KERNELS", "auto")
-    assert propagate(graph, torch.ones(1, 1).bfloat16(), torch.ones(1, 1).bfloat16(), 1)[0].dtype == torch.bfloat16
-
-
-def test_torch_sparse_is_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch_sparse = pytest.importorskip("torch_sparse")
-    monkeypatch.setenv("BM3_KERNELS", "torch_sparse")
-    edge_index, num_users, num_items = random_edges("usual")
-    matrix = torch_sparse.SparseTensor(row=edge_index[0], col=edge_index[1], sparse_sizes=(num_users, num_items))
-    inputs = tables(num_users, num_items, 8)
-    result = propagate(build_graph(matrix, num_users, num_items), *inputs, 2)
-    expected = twin(edge_index, *inputs, 2)
-    torch.testing.assert_close(result, expected)
-    torch.testing.assert_close(*(torch.autograd.grad(weigh(*x), inputs) for x in (result, expected)))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

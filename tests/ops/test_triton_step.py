@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bm3_pyg import BM3, build_optimizer
 from bm3_pyg.nn.objective import Batch, BootstrapObjective
 from bm3_pyg.nn.row_table import RowTable
-from bm3_pyg.ops.places import add_rows, first_places
+from bm3_pyg.ops.places import first_places
 from bm3_pyg.optim import DeferredAdam
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -92,18 +92,6 @@ def test_waits_are_seen(wait: Callable[[Tensor], Any], monkeypatch: pytest.Monke
     x = torch.tensor([1, 3, 0], device=DEVICE)
     with nothing_waits(monkeypatch), pytest.raises((AssertionError, RuntimeError)):
         wait(x)
-
-
-@pytest.mark.parametrize("ids", [[], [4], [2, 2, 2], [5, 2, 5, 2, 9, 0, 9]])
-def test_first_places(ids: list[int]) -> None:
-    found = first_places(torch.tensor(ids, dtype=torch.int64, device=DEVICE))
-    assert found.tolist() == [ids.index(i) for i in ids]
-
-
-def test_add_rows() -> None:
-    out, places = torch.ones(4, 2, device=DEVICE), torch.tensor([2, 0, 2], device=DEVICE)
-    add_rows(out, places, torch.arange(6.0, device=DEVICE).view(3, 2))
-    assert out.tolist() == [[3, 4], [1, 1], [5, 7], [1, 1]]
 
 
 # The losses ---------------------------------------------------------------------------------------------------------

@@ -77,65 +77,6 @@ def assert_same(model: nn.Module, twin: nn.Module, tolerance: float = 1e-12) -> 
 # Exactness --------------------------------------------------------------------------------------------------------
 
 
-def test_errors_are_those_of_dense_float32_adam() -> None:
-    """Dense Adam in float64 is the truth; DeferredAdam in float32 may err twice as much as dense Adam in float32."""
-    generator = torch.Generator().manual_seed(1)
-    origin = 0.1 * torch.randn(N, WIDTH, generator=generator, dtype=torch.float64)
-    origin[:, ::2] = 0  # where small moves are not lost in the rounding of x
-    exact, dense = nn.Parameter(origin.clone()), nn.Parameter(origin.float())
-    tables = [RowTable(origin.float()), RowTable(origin.clone())]
-    deferred = [DeferredAdam(table.parameters(), [table]) for table in tables]
-    adams = [torch.optim.Adam([exact]), torch.optim.Adam([dense])]
-    for step, rows in enumerate(batches(2000)):
-        lr = 1e-3 * (1 + math.sin(step / 37)) * (0.0 if 700 <= step < 760 else 1.0)
-        gradient = torch.randn(len(rows), WIDTH, generator=generator, dtype=torch.float64)
-        gradient *= 10 ** (-8 * torch.rand(len(rows), WIDTH, generator=generator, dtype=torch.float64))
-        for param in (exact, dense):
-            param.grad = torch.zeros_like(param).index_copy_(0, rows, gradient.to(param.dtype))
-        for table in tables:
-            table.zero_grad()
-            (table.gather(rows) * gradient.to(table.stored.dtype)).sum().backward()
-        for optimizer in (*deferred, *adams):
-            optimizer.param_groups[0]["lr"] = lr
-            optimizer.step()
-        if step % 200 < 20 or step == 1999:
-            error, own, error64 = (
-                (x.detach().double() - exact.detach()).abs().max().item()
-                for x in (tables[0].state_dict()["weight"], dense, tables[1].state_dict()["weight"])
-            )
-            assert error <= 2 * own, (step, error, own)
-            assert error64 <= 1e-9 * exact.detach().abs().max(), (step, error64)
-
-
-@pytest.mark.parametrize("touched", [1, 2, 30, 1000])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_row_may_sleep_for_any_number_of_steps(touched: int, dtype: torch.dtype) -> None:
-    """The row learns for ``touched`` steps, is put to zero so that its moves stand out, and sleeps.
-
-    The float64 twin falls asleep with the same moments, so what differs is the sleep.
-    """
-    table = RowTable(torch.zeros(1, 3, dtype=dtype))
-    optimizer = DeferredAdam(table.parameters(), [table], lr=1e-3)
-    row, gradient = torch.tensor([0]), torch.tensor([1e-8, 1e-6, 1.0], dtype=torch.float64)
-    x, m, v = (torch.zeros(3, dtype=torch.float64) for _ in range(3))
-    for step in range(1, touched + 3001):
-        g = gradient if step <= touched else torch.zeros_like(gradient)
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        x = x - 1e-3 / (1 - 0.9**step) * m / (v.sqrt() / math.sqrt(1 - 0.999**step) + 1e-8)
-        table.stored.grad = RowGradient([], table.stored)
-        if step <= touched:
-            (table.gather(row) * gradient.to(dtype)).sum().backward()
-        optimizer.step()
-        if step == touched:
-            table.stored.data.zero_()
-            state = optimizer.state_dict()["tables"][0]
-            x, m, v = (state[key][0].double() for key in ("weight", "exp_avg", "exp_avg_sq"))
-        slept = step - touched
-        if slept > 0 and (slept < 12 or slept % 97 == 0 or slept == 3000):
-            moved = table.gather(row)[0].detach().double()
-            torch.testing.assert_close(moved, x, rtol=1e-12 if dtype == torch.float64 else 1e-6, atol=0)
-
-
 def test_loss_curve_is_dense_adams() -> None:
     model, optimizer, twin, dense = twins(torch.float32)
     curve, expected = train(model, optimizer, batches(300, 6)), train(twin, dense, batches(300, 6))

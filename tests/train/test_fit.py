@@ -207,9 +207,37 @@ def test_resuming_a_finished_run_changes_nothing(small_data: HeteroData, tmp_pat
 def test_a_run_killed_before_its_first_checkpoint_starts_again(small_data: HeteroData, tmp_path: Path) -> None:
     expected = fit(model_of(small_data), small_data, config(), tmp_path / "whole")
     fit(model_of(small_data), small_data, config(max_epochs=1), tmp_path / "run")
-    (tmp_path / "run/last.pt").unlink()
+    for name in ("last.pt", "best.pt", "history.jsonl", "metrics.json"):
+        (tmp_path / "run" / name).unlink()
     found = fit(model_of(small_data), small_data, config(), tmp_path / "run", resume=True)
     assert strip_times(found.history) == strip_times(expected.history)
+
+
+def test_a_run_whose_checkpoint_is_gone_is_not_begun_again(small_data: HeteroData, tmp_path: Path) -> None:
+    fit(model_of(small_data), small_data, config(max_epochs=1), tmp_path / "run")
+    (tmp_path / "run/last.pt").unlink()
+    before = (tmp_path / "run/best.pt").read_bytes()
+    with pytest.raises(RunError, match=r"last\.pt: no such checkpoint"):
+        fit(model_of(small_data), small_data, config(), tmp_path / "run", resume=True)
+    assert (tmp_path / "run/best.pt").read_bytes() == before
+
+
+def test_weights_that_are_not_finite_are_never_saved(small_data: HeteroData, tmp_path: Path) -> None:
+    """The first epoch's losses are finite, its last step is not."""
+    settings = config(lr=1e38, batch_size=10_000)
+    with pytest.raises(TrainingError, match=r"epoch 1: weights are not finite .*last\.pt keeps the last good state"):
+        fit(model_of(small_data), small_data, settings, tmp_path / "run")
+    assert not (tmp_path / "run/best.pt").exists()
+    saved = torch.load(tmp_path / "run/last.pt", weights_only=True)["model"]
+    assert all(value.isfinite().all() for value in saved.values())
+
+
+def test_a_test_split_nobody_can_be_ranked_in_is_said_before_training(small_data: HeteroData, tmp_path: Path) -> None:
+    small_data["user"].num_nodes = 61
+    small_data["user", "rates", "item"].test_edge_index = torch.tensor([[60], [0]])
+    with pytest.raises(DataError, match="no user has both test and training interactions"):
+        fit(model_of(small_data), small_data, config(), tmp_path / "run")
+    assert not (tmp_path / "run/history.jsonl").exists()
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(small_data: HeteroData, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_nothing_in_a_checkpoint_is_run(small_data: HeteroData, tmp_path: Path, 
             return os.mkdir, (str(tmp_path / "boom"),)
 
     save(tmp_path / "best.pth", official_weights(BM3.from_data(small_data)), official_config, Bomb())
-    with pytest.raises(RunError, match="not a checkpoint that can be read safely"):
+    with pytest.raises(RunError, match="damaged, or holds more than tensors"):
         read_official_checkpoint(tmp_path / "best.pth")
     assert not (tmp_path / "boom").exists()
 
@@ -115,8 +115,10 @@ def test_a_file_without_weights(tmp_path: Path, content: Any) -> None:
 
 
 def test_a_missing_and_a_damaged_file(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="a folder, expected a checkpoint"):
+        read_official_checkpoint(tmp_path)
     with pytest.raises(RunError, match="no such file"):
         read_official_checkpoint(tmp_path / "x.pth")
     (tmp_path / "x.pth").write_bytes(b"not a checkpoint")
-    with pytest.raises(RunError, match="not a checkpoint that can be read safely"):
+    with pytest.raises(RunError, match="damaged, or holds more than tensors"):
         read_official_checkpoint(tmp_path / "x.pth")

@@ -105,6 +105,29 @@ def test_a_dataset_that_has_moved(bm3: Run, mmrec: Path) -> None:
     assert bm3("evaluate", "run", "--data", "moved")[0] == 0
 
 
+def test_a_table_with_features_that_has_moved(bm3: Run, tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    rows = [(f"u{u}", f"i{(u + j) % 8}") for u in range(12) for j in range(6)]
+    pl.DataFrame(rows, schema=["user", "item"], orient="row").write_csv("here/clicks.csv")
+    np.save("here/image.npy", np.random.default_rng(0).standard_normal((8, 5), dtype=np.float32))
+    features = ["--features", "image=here/image.npy"]
+    assert bm3("train", "here/clicks.csv", *features, "--out", "run", "--set", "max_epochs=1")[0] == 0
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert bm3("evaluate", "run", "--data", "there/clicks.csv")[0] == 0
+    assert bm3("export", "run", "--data", "there/clicks.csv", "--format", "npy", "--out", "out")[0] == 0
+
+
+def test_tensorboard_events_go_into_the_run(bm3: Run, mmrec: Path) -> None:
+    pytest.importorskip("tensorboard")
+    assert bm3("train", mmrec, "--out", "run", "--tensorboard", "--set", "max_epochs=1")[0] == 0
+    assert list(Path("run/tensorboard").iterdir())
+
+
+def test_a_name_given_twice_is_refused(bm3: Run) -> None:
+    Path("clicks.csv").write_text("user,item\na,x\n")
+    refused(bm3("train", "clicks.csv", "--features", "image=a.npy", "--features", "image=b.npy"), "got image twice")
+
+
 def test_recommendations_speak_the_users_ids(bm3: Run, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pairs = {(f"u{u}", f"sku-{i}") for u, i in zip(rng.integers(0, 20, 300), rng.integers(0, 30, 300), strict=True)}
