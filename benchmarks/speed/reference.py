@@ -103,8 +103,9 @@ class ReferenceEvaluation:
 
     def __init__(self, data: HeteroData) -> None:
         edges, num_users = data["user", "rates", "item"], int(data["user"].num_nodes)
-        self.train, self.positives = items_of(edges.edge_index, num_users), items_of(edges.test_edge_index, num_users)
-        users = [user for user in range(num_users) if self.positives[user] and self.train[user]]
+        self.train = items_of(edges.edge_index, num_users)
+        self.positives = [np.asarray(items) for items in items_of(edges.test_edge_index, num_users)]
+        users = [user for user in range(num_users) if len(self.positives[user]) and self.train[user]]
         self.blocks = [torch.tensor(users[low : low + BLOCK]) for low in range(0, len(users), BLOCK)]
         self.num_users = len(users)
 

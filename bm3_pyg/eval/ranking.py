@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,7 +34,8 @@ METRICS = {
 SPLITS = ("train", "val", "test")
 HIDDEN = {"train": ("train",), "seen": ("train", "val")}
 TOP_K = (5, 10, 20, 50)
-MEMORY_MB = 256
+MEMORY_MB = 24  # the C library keeps blocks up to 32 MiB; larger ones would be faulted in anew each time
+USERS = 2**15  # whose lists are measured at once
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,6 @@ class RankingTask:
     hidden: Ragged
     num_items: int
     dropped: int
-
-    def to(self, device: torch.device) -> RankingTask:
-        return replace(
-            self, users=self.users.to(device), positives=self.positives.to(device), hidden=self.hidden.to(device)
-        )
 
 
 def evaluate(
@@ -147,18 +143,27 @@ def rank(scorer: Scorer, task: RankingTask, k: Sequence[int] = TOP_K, memory_mb:
         check_number("k", cutoff, int, 1)
     metrics = LinkPredMetricCollection({f"{name}@{c}": metric(k=c) for c in k for name, metric in METRICS.items()})
     metrics.double()
-    for users in task.users.split(block_size(task.num_items, memory_mb)):
-        scores = scorer(users)
-        if scores.device != task.users.device:
-            task, users = task.to(scores.device), users.to(scores.device)
-            metrics.to(scores.device)
-        if scores.isnan().any():
-            raise DataError(f"scores: NaN for user {int(users[scores.isnan().any(1)][0])}, expected numbers")
-        values, ids = masked_topk(scores, task.hidden.indptr, task.hidden.items, max(k), rows=users)
-        # A hidden item is no recommendation. PyG reads -1 as the last item, so the id past the end stands for none.
-        ids = ids.masked_fill(values == float("-inf"), task.num_items)
+    hidden = task.hidden.to(scorer(task.users[:1]).device)
+    size = block_size(task.num_items, memory_mb)
+    for users in task.users.split(USERS):
+        ids = torch.cat([_best_items(scorer, block, hidden, max(k)) for block in users.split(size)])
         metrics.update(ids, task.positives.pairs(users))
     return {name: float(value) for name, value in metrics.compute().items()}
+
+
+def _best_items(scorer: Scorer, users: Tensor, hidden: Ragged, k: int) -> Tensor:
+    """The best items [B, min(k, I)] of ``users`` [B], on the CPU; I where only hidden ones are left."""
+    scores = scorer(users)
+    check_numbers(scores)
+    values, ids = masked_topk(scores, hidden.indptr, hidden.items, k, rows=users.to(scores.device))
+    # A hidden item is no recommendation. PyG reads -1 as the last item, so the id past the end stands for none.
+    return ids.masked_fill(values == float("-inf"), scores.size(1)).cpu()
+
+
+def check_numbers(scores: Tensor) -> None:
+    """Raise :class:`DataError` if scores [B, I] of the first user or item are NaN, as they are if a weight is."""
+    if scores[:1].isnan().any() or scores[:, :1].isnan().any():
+        raise DataError("scores: got NaN, expected numbers: the model's weights are not finite")
 
 
 def block_size(num_items: int, memory_mb: int) -> int:

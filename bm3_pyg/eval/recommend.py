@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import DataError, check_number
-from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, block_size
+from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, block_size, check_numbers
 from bm3_pyg.ops import masked_topk
 from bm3_pyg.protocols import Recommender
 
@@ -46,8 +46,9 @@ def recommend(
     scorer = model.scorer()
     if users.numel() == 0:
         return users.new_empty(0, k), torch.empty(0, k)
-    num_items = scorer(users[:1].clamp(0, 0)).size(1)
-    hidden = _hidden(exclude, int(users.max()) + 1, num_items)
+    some_scores = scorer(users[:1].clamp(0, 0))
+    num_items = some_scores.size(1)
+    hidden = _hidden(exclude, max(1, int(users.max()) + 1), num_items).to(some_scores.device)
     _check_range("user", users, hidden.indptr.numel() - 1)
     barred = None
     if candidates is not None:
@@ -62,11 +63,10 @@ def recommend(
     for start in range(0, users.numel(), size):
         block = users[start : start + size]
         block_scores = scorer(block)
-        if block_scores.isnan().any():
-            raise DataError("scores: NaN, expected numbers; the model's weights are not finite")
+        check_numbers(block_scores)
         if barred is not None:
             block_scores = block_scores.masked_fill(barred.to(block_scores.device), float("-inf"))
-        values, best = masked_topk(block_scores, hidden.indptr, hidden.items, k, rows=block)
+        values, best = masked_topk(block_scores, hidden.indptr, hidden.items, k, rows=block.to(block_scores.device))
         scores[start : start + size, : values.size(1)] = values.to(scores)
         ids[start : start + size, : best.size(1)] = best.masked_fill(values == float("-inf"), -1).to(ids)
     return ids, scores

@@ -181,4 +181,4 @@ class BootstrapObjective(nn.Module):
             if self.dropout == 0:
                 return rows
             keep = torch.rand(rows.shape, generator=generator, device=rows.device) >= self.dropout
-        return rows * keep / (1 - self.dropout)
+        return (rows * keep).mul_(1 / (1 - self.dropout))
