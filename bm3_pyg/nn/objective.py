@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bm3_pyg.errors import check_number
-from bm3_pyg.ops import mean_cosine
+from bm3_pyg.ops import dropout, mean_cosine
 from bm3_pyg.ops.places import first_places
 
 
@@ -176,9 +176,6 @@ class BootstrapObjective(nn.Module):
         return BM3Losses(total, reconstruction, alignment, masking, regularisation)
 
     def _target(self, rows: Tensor, keep: Tensor | None, generator: torch.Generator | None) -> Tensor:
-        rows = rows.detach()
         if keep is None:
-            if self.dropout == 0:
-                return rows
-            keep = torch.rand(rows.shape, generator=generator, device=rows.device) >= self.dropout
-        return (rows * keep).mul_(1 / (1 - self.dropout))
+            return dropout(rows, self.dropout, generator)
+        return (rows.detach() * keep).mul_(1 / (1 - self.dropout))

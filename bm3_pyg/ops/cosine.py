@@ -50,6 +50,10 @@ class _MeanCosine(torch.autograd.Function):
                 value, unit = triton_cosine.mean_cosine(a, b, a_rows, b_rows, weight, EPS, ctx.needs_input_grad[0])
                 ctx.save_for_backward(unit, a_rows)
                 return value
+        if backend_for(a) == "numba":
+            value, unit = _compiled(a, b, a_rows, b_rows, weight)
+            ctx.save_for_backward(unit, a_rows)
+            return value
         x = a if a_rows is None else a.index_select(0, a_rows)
         y = b if b_rows is None else b.index_select(0, b_rows)
         norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
@@ -70,3 +74,18 @@ class _MeanCosine(torch.autograd.Function):
         if a_rows is not None:
             unit = add_rows(unit.new_zeros(ctx.rows, unit.size(1)), a_rows, unit)
         return unit, None, None, None, None
+
+
+def _compiled(
+    a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    from bm3_pyg.ops.compiled_loss import cosines
+
+    a, b = a.detach().contiguous(), b.detach().contiguous()
+    first = torch.arange(len(a)) if a_rows is None else a_rows.contiguous()
+    second = torch.arange(len(b)) if b_rows is None else b_rows.contiguous()
+    pairs = len(first)
+    weights = a.new_full((pairs,), 1 / max(1, pairs)) if weight is None else weight.detach().contiguous()
+    unit = a.new_empty(pairs, a.size(1))
+    value = cosines(a.numpy(), b.numpy(), first.numpy(), second.numpy(), weights.numpy(), EPS, unit.numpy())
+    return a.new_tensor(value), unit

@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg import BM3, build_optimizer
 from bm3_pyg.errors import ConfigError, DataError, RunError
-from bm3_pyg.nn import BootstrapObjective
+from bm3_pyg.nn import BootstrapObjective, objective
 
 USERS, ITEMS, DIM = 37, 23, 8
 FEATURES = {"image": 12, "text": 5}
@@ -157,17 +157,16 @@ def test_one_mask_a_node_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, plain = pair(1, 0.5, ["image"], torch.float64)
     users, items = torch.tensor([1, 2, 1, 5]), torch.tensor([4, 4, 4, 7])
     drawn: list[Tensor] = []
-    real = torch.rand
 
-    def record(*size: Any, **options: Any) -> Tensor:
-        drawn.append(real(*size, **options))
-        return drawn[-1]
+    def record(rows: Tensor, rate: float, generator: object) -> Tensor:
+        drawn.append(torch.rand(rows.shape) >= rate)
+        return rows.detach() * drawn[-1] / (1 - rate)
 
-    monkeypatch.setattr(torch, "rand", record)
+    monkeypatch.setattr(objective, "dropout", record)
     losses = ours.loss(users, items)
     monkeypatch.undo()
     assert [list(mask.shape) for mask in drawn] == [[3 + 2 + 2, DIM]]
-    kept = drawn[0] >= 0.5
+    kept = drawn[0]
     masks = {"user": torch.ones(USERS, DIM, dtype=torch.bool)}
     masks |= {name: torch.ones(ITEMS, DIM, dtype=torch.bool) for name in ("item", "image")}
     masks["user"][[1, 2, 5]], masks["item"][[4, 7]], masks["image"][[4, 7]] = kept.split([3, 2, 2])
@@ -176,8 +175,7 @@ def test_one_mask_a_node_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_dropout_rate_and_scale() -> None:
-    objective = BootstrapObjective(64, dropout=0.3)
-    target = objective._target(torch.ones(2000, 64), None, torch.Generator().manual_seed(0))
+    target = BootstrapObjective(64, dropout=0.3)._target(torch.ones(2000, 64), None, torch.Generator().manual_seed(0))
     assert target.unique().tolist() == [0.0, pytest.approx(1 / 0.7)]
     assert float((target == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
 

@@ -152,14 +152,13 @@ def test_one_mask_a_node_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     objective = BootstrapObjective(DIM, tuple(SIZES)).to(DEVICE, torch.float64)
     tables, (users, items) = embeddings(), batch(3)
     drawn: list[Tensor] = []
-    real = torch.rand
 
-    def record(*size: Any, **options: Any) -> Tensor:
-        drawn.append(real(*size, **options))
-        return drawn[-1]
+    def record(rows: Tensor, rate: float, generator: object) -> Tensor:
+        drawn.append(torch.rand_like(rows))
+        return rows.detach() * (drawn[-1] >= rate) / (1 - rate)
 
     with monkeypatch.context() as patch:
-        patch.setattr(torch, "rand", record)
+        patch.setattr("bm3_pyg.nn.objective.dropout", record)
         losses = objective(*tables, users, items)
     masks = keep_masks(0)
     for (name, mask), draw in zip(masks.items(), drawn[0].split(len(users)), strict=True):
