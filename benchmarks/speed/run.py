@@ -225,7 +225,7 @@ WARM_UP = {"reference": 3, "ours": 100}
 def memory(args: argparse.Namespace) -> dict[str, float]:
     """Peak MiB of a few training steps, each side in a process of its own, above an idle one (or on the GPU)."""
     peaks = {}
-    for side in ("idle", *SIDES, "frozen"):
+    for side in ("idle", *SIDES, "frozen", "evaluation"):
         command = [sys.executable, __file__, "--child", side, "--size", args.size, "--device", args.device]
         command += ["--layers", str(args.layers)] if args.layers is not None else []
         command += ["--threads", str(args.threads)] if args.threads else []
@@ -240,6 +240,7 @@ def memory(args: argparse.Namespace) -> dict[str, float]:
         "ratio": ours / reference,
         "frozen_mb": frozen,
         "frozen_ratio": frozen / reference,
+        "evaluation_mb": peaks["evaluation"],
         "idle_mb": peaks["idle"],
     }
 
@@ -251,12 +252,22 @@ def peak_of(side: str, args: argparse.Namespace) -> float:
     data = load(args.size)
     users, items = data["user", "rates", "item"].edge_index[:, : 5 * BATCH].to(args.device)
     _reset_peak()
+    if side == "evaluation":
+        return _peak_of_evaluation(Ours(data, args, frozen=True))
     trained = Reference(data, args, share=True) if side == "reference" else Ours(data, args, side == "frozen")
     for low in range(0, users.numel(), BATCH):
         trained.loss(users[low : low + BATCH], items[low : low + BATCH]).backward()
         trained.optimizer.step()
         trained.optimizer.zero_grad()
     return torch.cuda.max_memory_allocated() / 2**20 if args.device.startswith("cuda") else _peak_mb()
+
+
+def _peak_of_evaluation(ours: Ours) -> float:
+    """Peak MiB of ranking the test split, above the model and the data (or on the GPU, them included)."""
+    _reset_peak()
+    before = _peak_mb()
+    ours.evaluate()
+    return torch.cuda.max_memory_allocated() / 2**20 if ours.model.user_embedding.is_cuda else _peak_mb() - before
 
 
 def profile(bench: Bench, steps: int) -> str:
@@ -307,6 +318,7 @@ def table(reports: list[dict[str, Any]]) -> str:
             cells.append(f"{reference}{mark} / {ours} {unit} = **{values['ratio']:.2f}**")
             if "frozen_mb" in values:
                 cells[-1] += f"; frozen {values['frozen_mb']:,.0f} = **{values['frozen_ratio']:.2f}**"
+                cells[-1] += f"; evaluation {values['evaluation_mb']:,.0f}"
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n\n\\* extrapolated from median steps or from the first blocks of users"
 
@@ -382,6 +394,7 @@ def _print(report: dict[str, Any]) -> None:
         notes = [f"{side} {how}" for side in SIDES if (how := values.get(f"{side}_is", "measured")) != "measured"]
         if "frozen_mb" in values:
             notes.append(f"frozen features {values['frozen_mb']:.1f} MiB, {values['frozen_ratio']:.2f}")
+            notes.append(f"evaluation {values['evaluation_mb']:.1f} MiB above the model")
         print(f"{name:>12} {figures} {values['ratio']:7.2f}  {'; '.join(notes)}".rstrip())
 
 
@@ -399,7 +412,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     parser.add_argument("--profile", action="store_true", help="only show where our step's time goes")
     parser.add_argument("--table", nargs="+", metavar="FILE", help="only print the figures of such files as Markdown")
-    parser.add_argument("--child", choices=["idle", *SIDES, "frozen"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["idle", *SIDES, "frozen", "evaluation"], help=argparse.SUPPRESS)
     return parser
 
 
