@@ -302,25 +302,26 @@ def profile(bench: Bench, steps: int) -> str:
 
 
 def table(reports: list[dict[str, Any]]) -> str:
-    """Reports as a Markdown table: a row for each size, reference, ours and their ratio in each column."""
-    columns = ("propagation", *PHASES, *PARTS[1:])
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for report in reports:
-        cells = [f"{report['settings']['size']}, {report['settings']['layers']} layers"]
-        for name in columns:
-            values = report.get(name)
-            suffix, unit = ("mb", "MiB") if name == "memory" else ("ms", "ms")
-            if values is None:
-                cells.append("")
-                continue
-            reference, ours = (f"{values[f'{side}_{suffix}']:,.0f}" for side in SIDES)
-            mark = "*" if any(values.get(f"{side}_is", "measured") != "measured" for side in SIDES) else ""
-            cells.append(f"{reference}{mark} / {ours} {unit} = **{values['ratio']:.2f}**")
-            if "frozen_mb" in values:
-                cells[-1] += f"; frozen {values['frozen_mb']:,.0f} = **{values['frozen_ratio']:.2f}**"
-                cells[-1] += f"; evaluation {values['evaluation_mb']:,.0f}"
-        lines.append("| " + " | ".join(cells) + " |")
+    """Reports as a Markdown table: a column for each size, a row for each part: reference, ours and their ratio."""
+    titles = [f"{report['settings']['size']}, {report['settings']['layers']} layers" for report in reports]
+    lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
+    rows = {name: (name, "ms", name) for name in ("propagation", *PHASES, "epoch", "evaluation")}
+    rows |= {"memory": ("memory", "mb", "memory, MiB"), "frozen": ("memory", "mb", "with frozen features, MiB")}
+    for row, (part, suffix, title) in rows.items():
+        cells = [_cell(report[part], suffix, row == "frozen") if part in report else "" for report in reports]
+        lines.append("| " + " | ".join([title if suffix == "mb" else f"{title}, ms", *cells]) + " |")
+    peaks = [f"{report['memory']['evaluation_mb']:,.0f}" if "memory" in report else "" for report in reports]
+    lines.append("| evaluation's memory above the model, MiB | " + " | ".join(peaks) + " |")
     return "\n".join(lines) + "\n\n\\* extrapolated from median steps or from the first blocks of users"
+
+
+def _cell(values: dict[str, Any], suffix: str, frozen: bool) -> str:
+    mark = "*" if values.get("reference_is", "measured") != "measured" else ""
+    ours, ratio = (
+        (values["frozen_mb"], values["frozen_ratio"]) if frozen else (values[f"ours_{suffix}"], values["ratio"])
+    )
+    figures = (f"{value:,.1f}" if value < 100 else f"{value:,.0f}" for value in (values[f"reference_{suffix}"], ours))
+    return f"{next(figures)}{mark} / {next(figures)} = **{ratio:.2f}**"
 
 
 def load(size: str) -> HeteroData:
