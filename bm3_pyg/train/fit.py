@@ -16,7 +16,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import DataError, RunError, TrainingError, one_line
-from bm3_pyg.eval import rank, ranking_task
+from bm3_pyg.eval import RankingTask, rank, ranking_task
 from bm3_pyg.nn import RowTable
 from bm3_pyg.optim import build_optimizer
 from bm3_pyg.train.config import TrainConfig
@@ -87,19 +87,20 @@ def fit(
     Raises:
         RunError: if ``out`` exists and ``resume`` is false, cannot be written, or belongs to another run.
         TrainingError: if the loss is not finite; the checkpoints before it stay.
-        DataError: if there is no training interaction.
+        DataError: if there is no training interaction, or nobody to rank for in a split that is not empty.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved in ``out``.
     """
     config = config or TrainConfig()
     training = edges_of(data, "train")
     if training.size(1) == 0:
         raise DataError("dataset: no training interactions")
+    tasks = [_task(data, split, config.mask) for split in ("val", "test")]
     folder = None if out is None else RunFolder.open(Path(out), model, data, config, resume)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus), stop_flag() if folder else nullcontext(StopFlag()) as flag:
         torch.manual_seed(config.seed)
-        loop = _Loop(model, data, config, device, folder, callbacks, verbose)
+        loop = _Loop(model, config, tasks, device, folder, callbacks, verbose)
         if folder is not None and folder.has_last():
             loop.restore()
         try:
@@ -115,21 +116,20 @@ class _Loop:
     def __init__(
         self,
         model: nn.Module,
-        data: HeteroData,
         config: TrainConfig,
+        tasks: Sequence[RankingTask | None],
         device: torch.device,
         folder: RunFolder | None,
         callbacks: Sequence[Callback],
         verbose: bool,
     ) -> None:
         self.model: Any = model
-        self.data = data
         self.config = config
         self.folder = folder
         self.callbacks = callbacks
         self.device = device
         self.optimizer = build_optimizer(model, lr=config.lr)
-        self.validation, self.test = (_task(data, split, config.mask) for split in ("val", "test"))
+        self.validation, self.test = tasks
         self.state = State()
         self.history: list[dict[str, Any]] = []
         self.best_weights: dict[str, Tensor] = {}
@@ -286,5 +286,5 @@ class _Loop:
         raise KeyboardInterrupt(f"stopped in epoch {self.state.epoch + 1}; resume {self.folder.path} to go on")
 
 
-def _task(data: HeteroData, split: str, mask: str) -> Any:
+def _task(data: HeteroData, split: str, mask: str) -> RankingTask | None:
     return ranking_task(data, split, mask) if edges_of(data, split).size(1) else None
