@@ -7,6 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+NAMES = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hitrate": "HitRate"}
 HEADLINE = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 
 
@@ -20,10 +21,8 @@ def metrics_table(rows: Mapping[str, Mapping[str, float]], metrics: Sequence[str
 
 
 def _title(metric: str) -> str:
-    name, _, cutoff = metric.partition("@")
-    return (
-        f"{ {'ndcg': 'NDCG', 'map': 'MAP', 'mrr': 'MRR', 'hitrate': 'HitRate'}.get(name, name.capitalize()) }@{cutoff}"
-    )
+    name, at, cutoff = metric.partition("@")
+    return NAMES.get(name, name.capitalize()) + at + cutoff
 
 
 def _cell(value: float | None) -> str:
@@ -42,7 +41,7 @@ def description(card: Mapping[str, Any]) -> str:
     ]
     for kind, degree in card["degrees"].items():
         spread = f"{degree['min']:,} to {degree['max']:,}, median {degree['median']:g}, mean {degree['mean']:.1f}"
-        facts.append((f"training interactions a {kind}", spread))
+        facts.append((f"training interactions per {kind}", spread))
     facts.append(("users without training", f"{card['users_without_training']:,}"))
     facts.append(("items without training", f"{card['cold_items']:,}"))
     for name, modality in card["modalities"].items():
