@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it worked, 2 for bad input (one line on standard error), 130 if interrupted."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     args = _parser().parse_args(arguments)
+    # What a dataset is like was said when it was described or trained on.
+    told = args.run in (_evaluate, _recommend)
+    logging.getLogger("bm3_pyg").setLevel(logging.ERROR if told else logging.WARNING)
     try:
         args.run(args)
     except BM3Error as error:
