@@ -303,7 +303,7 @@ def profile(bench: Bench, steps: int) -> str:
 
 def table(reports: list[dict[str, Any]]) -> str:
     """Reports as a Markdown table: a column for each size, a row for each part: reference, ours and their ratio."""
-    titles = [f"{report['settings']['size']}, {report['settings']['layers']} layers" for report in reports]
+    titles = [f"{report['settings']['size']}, {report['settings']['layers']}-layer" for report in reports]
     lines = ["| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
     rows = {name: (name, "ms", name) for name in ("propagation", *PHASES, "epoch", "evaluation")}
     rows |= {"memory": ("memory", "mb", "memory, MiB"), "frozen": ("memory", "mb", "with frozen features, MiB")}

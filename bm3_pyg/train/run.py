@@ -7,7 +7,7 @@ epoch, ``best.pt`` the selected weights, ``last.pt`` all that a resume needs, ``
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ from bm3_pyg.train.config import RESUMABLE, TrainConfig
 from bm3_pyg.train.environment import environment
 
 SCHEMA = 1
+SECTIONS = {
+    "dataset": {"name", "source", "fingerprint", "modalities"},
+    "model": {"name", "options"},
+    "train": {field.name for field in fields(TrainConfig)},
+}
 
 
 @dataclass(frozen=True)
@@ -164,9 +169,12 @@ def read_config(run: Path) -> dict[str, Any]:
         raise RunError(f"{path}: not YAML ({one_line(error)})") from error
     if not isinstance(config, dict) or config.get("schema") != SCHEMA:
         raise RunError(f"{path}: not the configuration of a run, expected schema {SCHEMA}")
-    for section in ("dataset", "model", "train"):
-        if not isinstance(config.get(section), dict):
+    for section, keys in SECTIONS.items():
+        found = config.get(section)
+        if not isinstance(found, dict):
             raise RunError(f"{path}: no section {section!r}, expected dataset, model and train")
+        if wrong := sorted(keys ^ found.keys()):
+            raise RunError(f"{path}: {section}: {wrong[0]!r} is missing or unknown, expected {', '.join(sorted(keys))}")
     return config
 
 

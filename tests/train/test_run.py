@@ -89,6 +89,19 @@ def test_a_damaged_configuration_is_named(small_data: HeteroData, tmp_path: Path
         load_run(tmp_path / "run", data=small_data)
 
 
+@pytest.mark.parametrize(("section", "key"), [("train", "lr"), ("dataset", "source"), ("model", "options")])
+def test_a_configuration_with_a_key_missing_or_too_many(
+    small_data: HeteroData, tmp_path: Path, section: str, key: str
+) -> None:
+    trained(small_data, tmp_path / "run")
+    path = tmp_path / "run/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    for change in ({**config[section], "extra": 1}, {k: v for k, v in config[section].items() if k != key}):
+        path.write_text(yaml.safe_dump({**config, section: change}))
+        with pytest.raises(RunError, match=rf"config\.yaml: {section}: '(extra|{key})' is missing or unknown"):
+            load_run(tmp_path / "run", data=small_data)
+
+
 def test_weights_that_do_not_fit_the_configuration(small_data: HeteroData, tmp_path: Path) -> None:
     trained(small_data, tmp_path / "run")
     path = tmp_path / "run/config.yaml"
