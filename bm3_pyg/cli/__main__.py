@@ -1,0 +1,5 @@
+import sys
+
+from bm3_pyg.cli import main
+
+sys.exit(main())

@@ -1,0 +1,138 @@
+"""Runs as a user makes and uses them, and every kind of bad input: exit 2 and one clear line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+Refused = Callable[..., None]
+
+
+def test_train_prints_a_table_and_the_run(bm3: Run) -> None:
+    code, out, _ = bm3("train", "demo", "--set", "max_epochs=1", "--seed", "3")
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[0].split("|")[2].strip() == "Recall@10"
+    assert lines[2].startswith("| BM3 (epoch 1)")
+    assert lines[3].startswith("| Popularity")
+    assert lines[-1] == "runs/demo"
+    assert json.loads(Path("runs/demo/metrics.json").read_text())["seed"] == 3
+    assert bm3("train", "demo", "--set", "max_epochs=1")[1].splitlines()[-1] == "runs/demo-2"
+
+
+def test_train_evaluate_and_resume_on_a_folder(bm3: Run, mmrec: Path) -> None:
+    assert bm3("train", mmrec, "--out", "run", "--set", "max_epochs=2")[0] == 0
+    code, out, _ = bm3("evaluate", "run", "--k", "5,10", "--json")
+    assert code == 0
+    metrics = json.loads(Path("run/metrics.json").read_text())
+    assert json.loads(out)["metrics"] == {k: v for k, v in metrics["test"].items() if k.endswith(("@5", "@10"))}
+    assert "HitRate" in bm3("evaluate", "run", "--split", "val", "--mask", "seen")[1]
+    code, out, _ = bm3("train", "--resume", "--out", "run", "--set", "max_epochs=4")
+    assert code == 0
+    assert len(Path("run/history.jsonl").read_text().splitlines()) == 4
+
+
+def test_tensorboard_events_go_into_the_run(bm3: Run, mmrec: Path) -> None:
+    pytest.importorskip("tensorboard")
+    assert bm3("train", mmrec, "--out", "run", "--tensorboard", "--set", "max_epochs=1")[0] == 0
+    assert list(Path("run/tensorboard").iterdir())
+
+
+def test_recommendations_speak_the_users_ids(bm3: Run, tmp_path: Path, refused: Refused) -> None:
+    rng = np.random.default_rng(0)
+    pairs = {(f"u{u}", f"sku-{i}") for u, i in zip(rng.integers(0, 20, 300), rng.integers(0, 30, 300), strict=True)}
+    table = pl.DataFrame(sorted(pairs), schema=["customer", "sku"], orient="row")
+    table.write_csv("clicks.csv")
+    columns = ["--user-column", "customer", "--item-column", "sku"]
+    assert bm3("train", "clicks.csv", *columns, "--out", "run", "--set", "max_epochs=1")[0] == 0
+    Path("ids.txt").write_text("u3\nu0\n")
+    for suffix, read in ((".parquet", pl.read_parquet), (".csv", pl.read_csv), (".jsonl", pl.read_ndjson)):
+        code, out, _ = bm3("recommend", "run", "--users", "ids.txt", "--k", "4", "--out", f"recs{suffix}")
+        assert (code, out) == (0, f"recs{suffix}\n")
+        found = read(f"recs{suffix}")
+        assert found.columns == ["user", "rank", "item", "score"]
+        assert found["user"].to_list() == ["u3"] * 4 + ["u0"] * 4
+        assert found["rank"].to_list() == [1, 2, 3, 4] * 2
+        assert not set(zip(found["user"], found["item"], strict=True)) & pairs
+    Path("few.txt").write_text("sku-1\nsku-2\n")
+    bm3("recommend", "run", "--users", "ids.txt", "--candidates", "few.txt", "--include-seen", "--out", "few.csv")
+    assert set(pl.read_csv("few.csv")["item"]) == {"sku-1", "sku-2"}
+    Path("ids.txt").write_text("u3\nnobody\n")
+    refused(bm3("recommend", "run", "--users", "ids.txt", "--out", "no.csv"), "'nobody'", "user")
+    assert not Path("no.csv").exists()
+
+
+def test_recommend_for_everyone_by_default(bm3: Run, trained: Path) -> None:
+    code, out, _ = bm3("recommend", trained, "--k", "3")
+    assert code == 0
+    assert pl.read_parquet(out.strip())["user"].n_unique() == 2000
+
+
+def test_a_missing_column(bm3: Run, mmrec: Path, refused: Refused) -> None:
+    text = (mmrec / "shop.inter").read_text()
+    (mmrec / "shop.inter").write_text(text.replace("itemID", "item", 1))
+    refused(bm3("train", mmrec, "--out", "run"), "shop.inter", "itemID")
+    assert not Path("run").exists()
+
+
+def test_a_truncated_feature_file(bm3: Run, mmrec: Path, refused: Refused) -> None:
+    content = (mmrec / "image_feat.npy").read_bytes()
+    (mmrec / "image_feat.npy").write_bytes(content[:-7])
+    refused(bm3("train", mmrec), "image_feat.npy")
+
+
+def test_an_existing_out_without_resume(bm3: Run, mmrec: Path, refused: Refused) -> None:
+    bm3("train", mmrec, "--out", "run", "--set", "max_epochs=1")
+    before = Path("run/metrics.json").read_bytes()
+    refused(bm3("train", mmrec, "--out", "run"), "run: exists already")
+    assert Path("run/metrics.json").read_bytes() == before
+
+
+def test_an_out_that_cannot_be_written(bm3: Run, mmrec: Path, refused: Refused) -> None:
+    Path("file").write_text("")
+    refused(bm3("train", mmrec, "--out", "file/run"), "file/run: cannot be written")
+    if os.geteuid():
+        Path("closed").mkdir(mode=0o500)
+        refused(bm3("train", mmrec, "--out", "closed/run"), "closed/run: cannot be written")
+
+
+def test_an_unknown_key(bm3: Run, mmrec: Path, refused: Refused) -> None:
+    refused(bm3("train", mmrec, "--set", "num_layer=2"), "unknown key 'num_layer', did you mean 'num_layers'?")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("num_layers=two", "num_layers: got 'two', expected an integer at least 0"),
+        ("dropout=1.5", "dropout: got 1.5, expected a number at least 0 and below 1"),
+        ("batch_size=0", "batch_size: got 0, expected an integer at least 1"),
+        ("lr=nan", "lr: got nan"),
+        ("freeze_features=maybe", "freeze_features: got 'maybe', expected true or false"),
+        ("modalities=[sound]", "modalities: got 'sound', the dataset has image"),
+    ],
+)
+def test_a_wrong_value(bm3: Run, mmrec: Path, setting: str, message: str, refused: Refused) -> None:
+    refused(bm3("train", mmrec, "--out", "run", "--set", setting), message)
+    assert not Path("run").exists()
+
+
+def test_a_run_of_another_dataset(bm3: Run, mmrec: Path, refused: Refused) -> None:
+    bm3("train", mmrec, "--out", "run", "--set", "max_epochs=1")
+    other = mmrec.with_name("other")
+    shutil.copytree(mmrec, other)
+    lines = (other / "shop.inter").read_text().splitlines()
+    (other / "shop.inter").write_text("\n".join(lines[:1] + lines[2:]) + "\n")
+    refused(bm3("evaluate", "run", "--data", other), "run: trained on another dataset")
+    refused(bm3("train", other, "--out", "run", "--resume"), "another dataset")
+
+
+def test_a_list_in_an_unknown_format(bm3: Run, trained: Path, refused: Refused) -> None:
+    refused(bm3("recommend", trained, "--out", "recs.xlsx"), "recs.xlsx: got suffix '.xlsx'", ".parquet")

@@ -1,0 +1,32 @@
+"""``bm3 export`` and ``import-checkpoint``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+Refused = Callable[..., None]
+
+
+def test_exported_embeddings_give_the_scores(bm3: Run, trained: Path, refused: Refused) -> None:
+    bm3("recommend", trained, "--k", "1", "--out", "top.csv", "--include-seen")
+    top = pl.read_csv("top.csv").row(0, named=True)
+    assert bm3("export", trained, "--format", "npy", "--out", "npy")[0] == 0
+    scores = np.load("npy/users.npy")[0] @ np.load("npy/items.npy").T
+    assert np.load("npy/item_ids.npy")[scores.argmax()] == top["item"]
+    assert scores.max() == pytest.approx(top["score"], rel=1e-5)
+    assert bm3("export", trained, "--format", "parquet", "--out", "parquet")[0] == 0
+    assert pl.read_parquet("parquet/items.parquet")["embedding"].to_numpy().shape == (1000, 64)
+    refused(bm3("export", trained, "--format", "npy", "--out", "npy"), "npy: exists already")
+
+
+def test_an_exported_dataset_is_the_same_dataset(bm3: Run, mmrec: Path) -> None:
+    assert bm3("export", mmrec, "--format", "mmrec", "--out", "copy")[0] == 0
+    cards = [json.loads(bm3("data", "describe", path, "--json")[1]) for path in (mmrec, "copy")]
+    assert cards[0]["fingerprint"] == cards[1]["fingerprint"]
