@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test test-long lint clean
 
-demo: .venv/ready
+demo: .venv/installed
 	OMP_WAIT_POLICY=passive $(BIN)/bm3 train demo
 
 test: .venv/ready
@@ -18,8 +18,12 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-.venv/ready: setup.cfg pyproject.toml constraints.txt
+.venv/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --constraint constraints.txt
+	touch $@
+
+.venv/ready: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" --constraint constraints.txt
 	touch $@
 
