@@ -1,4 +1,4 @@
-"""The two small protocols that training, evaluation and recommendation speak."""
+"""The small protocols that training, evaluation and recommendation speak."""
 
 from __future__ import annotations
 
@@ -35,4 +35,16 @@ class Trainable(Recommender, Protocol):
 
     def loss(self, users: Tensor, items: Tensor) -> Losses:
         """Losses of the interactions ``(users[b], items[b])``, both [B]; negatives are the model's own business."""
+        ...
+
+
+@runtime_checkable
+class PerEpoch(Trainable, Protocol):
+    """A trainable that draws something anew for every epoch, from PyTorch's global random numbers.
+
+    What it drew is part of its ``state_dict()``, so that a run stopped within an epoch goes on with the same.
+    """
+
+    def start_epoch(self) -> None:
+        """Called before the first step of each epoch."""
         ...

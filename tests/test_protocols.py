@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from bm3_pyg import BM3
-from bm3_pyg.models import Popularity
-from bm3_pyg.protocols import Recommender, Trainable
+from bm3_pyg.models import FREEDOM, Popularity
+from bm3_pyg.protocols import PerEpoch, Recommender, Trainable
 
 EDGES = torch.tensor([[0, 1, 2, 0], [3, 3, 1, 0]])
 
@@ -19,24 +19,30 @@ def popularity() -> Popularity:
     return Popularity(4, EDGES)
 
 
+def freedom() -> FREEDOM:
+    return FREEDOM(3, 4, EDGES, modalities={"image": torch.randn(4, 5)}, embedding_dim=8)
+
+
 class OnlyLoss(nn.Module):
     def loss(self, users: Tensor, items: Tensor) -> Tensor:
         return users.sum() + items.sum()
 
 
 @pytest.mark.parametrize(
-    ("model", "recommends", "trains"),
+    ("model", "recommends", "trains", "draws"),
     [
-        (bm3(), True, True),
-        (popularity(), True, False),
-        (OnlyLoss(), False, False),
-        (nn.Linear(2, 2), False, False),
-        (popularity().scorer(), False, False),
+        (bm3(), True, True, False),
+        (freedom(), True, True, True),
+        (popularity(), True, False, False),
+        (OnlyLoss(), False, False, False),
+        (nn.Linear(2, 2), False, False, False),
+        (popularity().scorer(), False, False, False),
     ],
 )
-def test_who_satisfies_which_protocol(model: object, recommends: bool, trains: bool) -> None:
+def test_who_satisfies_which_protocol(model: object, recommends: bool, trains: bool, draws: bool) -> None:
     assert isinstance(model, Recommender) is recommends
     assert isinstance(model, Trainable) is trains
+    assert isinstance(model, PerEpoch) is draws
 
 
 @pytest.mark.parametrize("model", [bm3(), popularity()])

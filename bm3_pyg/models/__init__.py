@@ -1,5 +1,51 @@
-"""The recommenders BM3 is compared with, each in one file."""
+"""The recommenders BM3 is compared with, each in one file, and all models by name."""
 
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from bm3_pyg.errors import ConfigError, nearest
+from bm3_pyg.models.bprmf import BPRMF
+from bm3_pyg.models.freedom import FREEDOM
+from bm3_pyg.models.itemknn import ItemKNN
+from bm3_pyg.models.lightgcn import LightGCN
 from bm3_pyg.models.popularity import Popularity
+from bm3_pyg.models.vbpr import VBPR
+from bm3_pyg.nn import BM3
 
-__all__ = ["Popularity"]
+MODELS: Mapping[str, Any] = MappingProxyType(
+    {cls.__name__.lower(): cls for cls in (BM3, BPRMF, FREEDOM, ItemKNN, LightGCN, Popularity, VBPR)}
+)
+"""Every model by its name in ``config.yaml`` and for ``bm3 train --model``."""
+
+__all__ = [
+    "BPRMF",
+    "FREEDOM",
+    "MODELS",
+    "VBPR",
+    "ItemKNN",
+    "LightGCN",
+    "Popularity",
+    "model_named",
+    "option_names",
+]
+
+
+def model_named(name: object) -> Any:
+    """The class of :data:`MODELS` called ``name``.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if not isinstance(name, str) or name not in MODELS:
+        raise ConfigError(f"model: got {name!r}, {nearest(str(name), MODELS)}")
+    return MODELS[name]
+
+
+def option_names(name: str) -> tuple[str, ...]:
+    """The options of the model called ``name``: its constructor's keyword-only arguments."""
+    parameters = inspect.signature(model_named(name).__init__).parameters.values()
+    return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
@@ -29,6 +31,11 @@ class Popularity(nn.Module):
     @classmethod
     def from_data(cls, data: HeteroData) -> Popularity:
         return cls(data["item"].num_nodes, data["user", "rates", "item"].edge_index)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """None: the training interactions decide everything."""
+        return {}
 
     def scorer(self) -> Scorer:
         scores = self.scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,15 @@ from bm3_pyg.data import modalities as modalities_of
 from bm3_pyg.data.graph import check_modality_name
 from bm3_pyg.errors import ConfigError, RunError, check_number
 from bm3_pyg.nn.frozen import frozen_table
+from bm3_pyg.nn.item_graph import item_graph
+from bm3_pyg.nn.normalise import normalised
 from bm3_pyg.nn.objective import Batch, BM3Losses, BootstrapObjective
 from bm3_pyg.nn.row_table import RowTable
 from bm3_pyg.ops import build_graph, propagate, propagate_rows
 from bm3_pyg.protocols import Scorer
+
+if TYPE_CHECKING:
+    from bm3_pyg.nn.lightgcn import BM3LightGCN
 
 OFFICIAL_NAMES = MappingProxyType({"image": "image", "text": "text"})
 
@@ -46,8 +51,15 @@ class BM3(nn.Module):
         dropout: rate of the targets' dropout, in [0, 1).
         reg_weight: weight of the regularisation.
         align_weight: weight of the alignment and masking losses.
+        mask_weight: weight of the masking loss alone; ``align_weight`` by default.
         freeze_features: keep the features as they are; far less memory and time. Small tables are copied in half
             precision, large ones are not copied (:func:`bm3_pyg.nn.frozen.frozen_table`).
+        normalize_features: start from features centred and of unit length, modality by modality; frozen ones are
+            then held in half precision whatever their size.
+        item_neighbours: neighbours per modality in the item-item graph S of :mod:`bm3_pyg.nn.item_graph`, by cosine on
+            the features that training starts from; :math:`h_i` gains :math:`S E_I`. 0 for none.
+        mirror_weight: weight of mirrored alignment, see :class:`~bm3_pyg.nn.BootstrapObjective`.
+        uniformity_weight: weight of uniformity, see there.
         encoder: a module mapping ``(x [U + I, D], edge_index [2, 2E])`` to [U + I, D], in place of the propagation;
             users come first in its id space and every interaction stands in both directions.
 
@@ -71,16 +83,25 @@ class BM3(nn.Module):
         dropout: float = 0.5,
         reg_weight: float = 0.1,
         align_weight: float = 2.0,
+        mask_weight: float | None = None,
         freeze_features: bool = False,
+        normalize_features: bool = False,
+        item_neighbours: int = 0,
+        mirror_weight: float = 0.0,
+        uniformity_weight: float = 0.0,
         encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
         check_number("num_users", num_users, int, 1)
         check_number("num_items", num_items, int, 1)
         check_number("num_layers", num_layers, int, 0)
-        if not isinstance(freeze_features, bool):
-            raise ConfigError(f"freeze_features: got {freeze_features!r}, expected true or false")
+        check_number("item_neighbours", item_neighbours, int, 0)
+        for option, chosen in (("freeze_features", freeze_features), ("normalize_features", normalize_features)):
+            if not isinstance(chosen, bool):
+                raise ConfigError(f"{option}: got {chosen!r}, expected true or false")
         features = dict(modalities or {})
+        if item_neighbours and not features:
+            raise ConfigError(f"item_neighbours: got {item_neighbours} without modalities, expected features or 0")
         for name, feature in features.items():
             check_modality_name(name)
             if feature.dim() != 2 or feature.size(0) != num_items:
@@ -90,10 +111,27 @@ class BM3(nn.Module):
         self.num_items = num_items
         self.num_layers = num_layers
         self.freeze_features = freeze_features
+        self.normalize_features = normalize_features
+        self.item_neighbours = item_neighbours
         self.graph = build_graph(edge_index, num_users, num_items)
-        self.objective = BootstrapObjective(embedding_dim, tuple(features), dropout, reg_weight, align_weight)
+        self.objective = BootstrapObjective(
+            embedding_dim,
+            tuple(features),
+            dropout,
+            reg_weight,
+            align_weight,
+            mask_weight=mask_weight,
+            mirror_weight=mirror_weight,
+            uniformity_weight=uniformity_weight,
+        )
         self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, embedding_dim)))
         self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
+        if normalize_features:
+            features = {
+                name: normalised(feature, torch.float16 if freeze_features else feature.dtype)
+                for name, feature in features.items()
+            }
+        self.item_graph = item_graph(list(features.values()), item_neighbours) if item_neighbours else None
         tables = {
             # Training changes a table in place, so it must not share memory with the caller's tensor.
             name: RowTable(frozen_table(feature), trainable=False) if freeze_features else RowTable(feature.clone())
@@ -145,7 +183,12 @@ class BM3(nn.Module):
             "dropout": self.objective.dropout,
             "reg_weight": self.objective.reg_weight,
             "align_weight": self.objective.align_weight,
+            "mask_weight": self.objective.mask_weight,
             "freeze_features": self.freeze_features,
+            "normalize_features": self.normalize_features,
+            "item_neighbours": self.item_neighbours,
+            "mirror_weight": self.objective.mirror_weight,
+            "uniformity_weight": self.objective.uniformity_weight,
             "encoder": None if self.encoder is None else type(self.encoder).__name__,
         }
 
@@ -153,15 +196,28 @@ class BM3(nn.Module):
         """h_u [U, D] and h_i [I, D], before the predictor."""
         users, items = self.user_embedding, self.item_embedding
         if self.encoder is None:
-            return propagate(self.graph, users, items, self.num_layers, residual=True)
-        hidden = self.encoder(torch.cat([users, items]), self.edge_index)
-        hidden_users, hidden_items = hidden.split([self.num_users, self.num_items])
-        return hidden_users, hidden_items + items
+            hidden_users, hidden_items = propagate(self.graph, users, items, self.num_layers, residual=True)
+        else:
+            hidden = self.encoder(torch.cat([users, items]), self.edge_index)
+            hidden_users, hidden_items = hidden.split([self.num_users, self.num_items])
+            hidden_items = hidden_items + items
+        if self.item_graph is not None:
+            hidden_items = hidden_items + self.item_graph.smooth(items)
+        return hidden_users, hidden_items
 
     def embed(self) -> tuple[Tensor, Tensor]:
         """f(h_u) [U, D] and f(h_i) [I, D]: their dot products are the scores."""
         users, items = self.forward()
         return self.objective.predictor(users), self.objective.predictor(items)
+
+    def as_lightgcn(self) -> BM3LightGCN:
+        """A view with the calls of PyG's LightGCN. Parameters are shared: training one moves the other.
+
+        The view takes its graph from each call; :meth:`bm3_pyg.nn.BM3LightGCN.as_bm3` leads back.
+        """
+        from bm3_pyg.nn.lightgcn import BM3LightGCN
+
+        return BM3LightGCN.of(self)
 
     @torch.no_grad()
     def scorer(self) -> Scorer:
@@ -202,7 +258,7 @@ class BM3(nn.Module):
 
     def _rows(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """h_u and h_i of the batch's distinct nodes, and the norms of the whole tables."""
-        if self.encoder is not None:
+        if self.encoder is not None or self.item_graph is not None:
             users, items = self.forward()
             return users[batch.users], items[batch.items], users.norm(), items.norm()
         tables = self.user_embedding, self.item_embedding
@@ -253,4 +309,6 @@ class BM3(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BM3:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.graph = self.graph.to(self.user_embedding.device)
+        if self.item_graph is not None:
+            self.item_graph = self.item_graph.to(self.user_embedding.device)
         return self

@@ -16,16 +16,22 @@ from torch import Tensor, nn
 from bm3_pyg.errors import check_number
 from bm3_pyg.ops import dropout, mean_cosine
 from bm3_pyg.ops.places import first_places
+from bm3_pyg.ops.uniformity import uniformity
 
 
 class BM3Losses(NamedTuple):
-    """Scalar losses of one batch. The components are unweighted; ``total`` is their weighted sum."""
+    """Scalar losses of one batch. The components are unweighted; ``total`` is their weighted sum.
+
+    ``mirroring`` and ``uniformity``, which the paper does not have, are 0 unless their weights are set.
+    """
 
     total: Tensor
     reconstruction: Tensor
     alignment: Tensor
     masking: Tensor
     regularisation: Tensor
+    mirroring: Tensor
+    uniformity: Tensor
 
 
 @dataclass(frozen=True)
@@ -72,12 +78,28 @@ class BootstrapObjective(nn.Module):
 
     Every node has one dropout mask per call, however often it stands in the batch.
 
+    Two terms beyond the paper are off by default. Mirrored alignment lets features shape the embeddings,
+    and uniformity (Wang et al., `"Towards Representation Alignment and Uniformity in Collaborative Filtering"
+    <https://arxiv.org/abs/2206.12811>`_, KDD 2022) keeps users, and items, apart without sampling negatives:
+
+    .. math::
+        L_{mirror} &= \sum_m C(f(h_i), t_m) \\
+        L_{unif} &= \tfrac{1}{2} \log \mathrm{mean}_{b, b'} e^{-2 \lVert x_u - x_{u'} \rVert^2}
+            + \tfrac{1}{2} \log \mathrm{mean}_{b, b'} e^{-2 \lVert x_i - x_{i'} \rVert^2},
+            \quad x = f(h) / \lVert f(h) \rVert \\
+        L &\mathrel{+}= \text{mirror\_weight} \cdot L_{mirror} + \text{uniformity\_weight} \cdot L_{unif}
+
+    All pairs of the batch count in the means, also those of a node with itself.
+
     Args:
         dim: embedding dimension D.
         modalities: names of the modalities that will be given.
         dropout: rate of the targets' dropout, in [0, 1).
         reg_weight: weight of the regularisation, over all users and items.
         align_weight: weight of alignment and masking.
+        mask_weight: weight of masking alone; ``align_weight`` by default.
+        mirror_weight: weight of mirrored alignment, in ``L`` itself and so not multiplied by ``align_weight``.
+        uniformity_weight: weight of uniformity.
 
     Raises:
         ConfigError: if a number is out of range.
@@ -90,16 +112,27 @@ class BootstrapObjective(nn.Module):
         dropout: float = 0.5,
         reg_weight: float = 0.1,
         align_weight: float = 2.0,
+        *,
+        mask_weight: float | None = None,
+        mirror_weight: float = 0.0,
+        uniformity_weight: float = 0.0,
     ) -> None:
         super().__init__()
         check_number("embedding_dim", dim, int, 1)
         check_number("dropout", dropout, float, 0, 1)
         check_number("reg_weight", reg_weight, float, 0)
         check_number("align_weight", align_weight, float, 0)
+        if mask_weight is not None:
+            check_number("mask_weight", mask_weight, float, 0)
+        check_number("mirror_weight", mirror_weight, float, 0)
+        check_number("uniformity_weight", uniformity_weight, float, 0)
         self.modalities = tuple(modalities)
         self.dropout = dropout
         self.reg_weight = reg_weight
         self.align_weight = align_weight
+        self.mask_weight = mask_weight
+        self.mirror_weight = mirror_weight
+        self.uniformity_weight = uniformity_weight
         self.predictor = nn.Linear(dim, dim)
         nn.init.xavier_normal_(self.predictor.weight)
 
@@ -164,18 +197,36 @@ class BootstrapObjective(nn.Module):
         pairs = torch.cat([users_at, items_at]), torch.cat([items_at, users_at])
         reconstruction = 2 - 2 * mean_cosine(online, target, *pairs)
 
-        alignment = masking = torch.zeros_like(reconstruction)
+        alignment = masking = mirroring = spread = torch.zeros_like(reconstruction)
         if count := len(self.modalities):
-            each = item_rows.new_ones(batch.item_of.shape)
-            share = item_rows.new_zeros(len(item_rows)).index_add_(0, batch.item_of, each) / len(each)
-            shares, item_targets = share.repeat(count), target[first_item:first_latent].repeat(count, 1)
+            shares = _shares(item_rows, batch.item_of).repeat(count)
+            item_targets = target[first_item:first_latent].repeat(count, 1)
             alignment = count - mean_cosine(online_latents, item_targets, weight=shares)
             masking = count - mean_cosine(online_latents, target[first_latent:], weight=shares)
+            if self.mirror_weight:
+                online_items = online[first_item:].repeat(count, 1)
+                mirroring = count - mean_cosine(online_items, target[first_latent:], weight=shares)
+        if self.uniformity_weight:
+            of_users = uniformity(online[:first_item], _shares(user_rows, batch.user_of))
+            spread = (of_users + uniformity(online[first_item:], _shares(item_rows, batch.item_of))) / 2
 
-        total = reconstruction + self.align_weight * (alignment + masking) + self.reg_weight * regularisation
-        return BM3Losses(total, reconstruction, alignment, masking, regularisation)
+        if self.mask_weight is None:
+            from_features = self.align_weight * (alignment + masking)
+        else:
+            from_features = self.align_weight * alignment + self.mask_weight * masking
+        total = reconstruction + from_features + self.reg_weight * regularisation
+        if self.mirror_weight:
+            total = total + self.mirror_weight * mirroring
+        if self.uniformity_weight:
+            total = total + self.uniformity_weight * spread
+        return BM3Losses(total, reconstruction, alignment, masking, regularisation, mirroring, spread)
 
     def _target(self, rows: Tensor, keep: Tensor | None, generator: torch.Generator | None) -> Tensor:
         if keep is None:
             return dropout(rows, self.dropout, generator)
         return (rows.detach() * keep).mul_(1 / (1 - self.dropout))
+
+
+def _shares(rows: Tensor, places: Tensor) -> Tensor:
+    """Share of the batch's interactions that each of ``rows`` [n, D] serves, [n]."""
+    return rows.new_zeros(len(rows)).index_add_(0, places, rows.new_ones(places.shape)) / len(places)

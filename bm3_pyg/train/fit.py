@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from bm3_pyg.errors import DataError, RunError, TrainingError, one_line
 from bm3_pyg.eval import RankingTask, rank, ranking_task
 from bm3_pyg.nn import RowTable
 from bm3_pyg.optim import build_optimizer
+from bm3_pyg.protocols import PerEpoch, Trainable
 from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.environment import peak_memory_mb
 from bm3_pyg.train.interrupt import StopFlag, stop_flag
@@ -70,7 +72,8 @@ def fit(
     """Train ``model`` on the training interactions of ``data``, select by validation Recall@20, test once.
 
     Args:
-        model: a :class:`~bm3_pyg.protocols.Trainable` module; it trains on the device it is on.
+        model: a :class:`~bm3_pyg.protocols.Trainable` module; it trains on the device it is on. A recommender
+            without a loss is evaluated as it is, as epoch 0, and makes the same run but for last.pt.
         data: the dataset.
         config: settings; the published ones by default.
         out: folder of the run: config.yaml, environment.json, history.jsonl, best.pt, last.pt, metrics.json. Without
@@ -96,6 +99,8 @@ def fit(
         raise DataError("dataset: no training interactions")
     tasks = [_task(data, split, config.mask) for split in ("val", "test")]
     folder = None if out is None else RunFolder.open(Path(out), model, data, config, resume)
+    if not isinstance(model, Trainable):
+        return _without_training(model, tasks, folder, callbacks)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus), stop_flag() if folder else nullcontext(StopFlag()) as flag:
@@ -108,6 +113,30 @@ def fit(
         finally:
             loop.progress.close()
         return loop.finish()
+
+
+def _without_training(
+    model: Any, tasks: Sequence[RankingTask | None], folder: RunFolder | None, callbacks: Sequence[Callback]
+) -> TrainResult:
+    """The run of a model that has nothing to train: one record, of epoch 0."""
+    device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
+    record: dict[str, Any] = {"epoch": 0, "loss": {}, "train_seconds": 0.0}
+    validation, test_task = tasks
+    if validation is not None:
+        started = time.perf_counter()
+        record["val"] = rank(model.scorer(), validation)
+        record["eval_seconds"] = time.perf_counter() - started
+    record["peak_memory_mb"] = peak_memory_mb(device)
+    test = {} if test_task is None else rank(model.scorer(), test_task)
+    result = TrainResult(0, record.get("val", {}), test, [record], folder.path if folder else None)
+    if folder is not None:
+        folder.rewind_history(0)
+        folder.append_history(record)
+        folder.save_best(model.state_dict(), 0)
+        folder.write_metrics(0, result.val, result.test)
+    for callback in callbacks:
+        callback(record)
+    return result
 
 
 class _Loop:
@@ -205,6 +234,8 @@ class _Loop:
         """Positions of the interactions of each step left in this epoch."""
         if self.state.order is None:
             self.state.order = torch.randperm(count)
+            if isinstance(self.model, PerEpoch):
+                self.model.start_epoch()
         batches = self.state.order.to(self.device).split(self.config.batch_size)
         for batch in batches[self.state.step :]:
             yield batch

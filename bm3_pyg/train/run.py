@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset, modalities
-from bm3_pyg.errors import RunError, one_line
+from bm3_pyg.errors import ConfigError, RunError, one_line
 from bm3_pyg.files import atomic_file, write_text
-from bm3_pyg.nn import BM3
+from bm3_pyg.models import model_named, option_names
+from bm3_pyg.protocols import Trainable
 from bm3_pyg.train.config import RESUMABLE, TrainConfig
 from bm3_pyg.train.environment import environment
+from bm3_pyg.train.settings import unknown_key
 
 SCHEMA = 1
 SECTIONS = {
@@ -50,7 +52,8 @@ class RunFolder:
         settings = _settings(model, data, config)
         if resume:
             _check_same_run(read_config(path), settings, path)
-            if not (path / "last.pt").exists() and (path / "best.pt").exists():
+            begun = isinstance(model, Trainable) and (path / "best.pt").exists()
+            if begun and not (path / "last.pt").exists():
                 raise RunError(f"{path / 'last.pt'}: no such checkpoint, the run cannot be resumed")
         else:
             check_new(path)
@@ -118,8 +121,8 @@ class RunFolder:
 
 def load_run(
     run: str | Path, *, data: HeteroData | None = None, device: torch.device | str = "cpu", **options: Any
-) -> tuple[BM3, HeteroData]:
-    """The trained model and the dataset of a run directory.
+) -> tuple[Any, HeteroData]:
+    """The trained model, one of :data:`bm3_pyg.models.MODELS`, and the dataset of a run directory.
 
     Args:
         run: the directory.
@@ -128,7 +131,8 @@ def load_run(
         options: constructor options that a file cannot hold, such as ``encoder``.
 
     Raises:
-        RunError: if the directory is not a finished run, or its model was trained on another dataset.
+        RunError: if the directory is not a finished run, its model was trained on another dataset, or config.yaml names
+            another model or option than there are.
     """
     run = Path(run)
     config = read_config(run)
@@ -138,18 +142,33 @@ def load_run(
         data = load_dataset(**config["dataset"]["source"])
     if fingerprint(data) != config["dataset"]["fingerprint"]:
         raise RunError(f"{run}: trained on another dataset than {getattr(data, 'name', 'the one given')}")
-    if config["model"]["name"] != "bm3":
-        raise RunError(f"{run}: model {config['model']['name']!r}, expected 'bm3'")
-    chosen = {**config["model"]["options"], **options}
-    if isinstance(chosen["encoder"], str):
-        raise RunError(f"{run}: trained with the encoder {chosen['encoder']}; pass one as encoder")
-    model = BM3.from_data(data, **chosen)
+    model = _build(config["model"], data, run / "config.yaml", options)
     weights = load_checkpoint(run / "best.pt", torch.device("cpu"))["model"]
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise RunError(f"{run / 'best.pt'}: does not fit config.yaml ({one_line(error)})") from error
     return model.to(device), data
+
+
+def _build(section: dict[str, Any], data: HeteroData, path: Path, given: dict[str, Any]) -> Any:
+    """The untrained model that a configuration's ``model`` section describes; ``given`` options go before its own.
+
+    Options it does not name have their defaults.
+    """
+    try:
+        known = option_names(section["name"])
+        if not isinstance(section["options"], dict):
+            raise ConfigError(f"options: got {section['options']!r}, expected a mapping")
+        chosen = {**section["options"], **given}
+        for key in chosen:
+            if key not in known:
+                raise ConfigError(unknown_key(str(key), section["name"], known))
+        if isinstance(chosen.get("encoder"), str):
+            raise RunError(f"{path.parent}: trained with the encoder {chosen['encoder']}; pass one as encoder")
+        return model_named(section["name"]).from_data(data, **chosen)
+    except ConfigError as error:
+        raise RunError(f"{path}: {error}") from error
 
 
 def check_new(path: Path) -> None:

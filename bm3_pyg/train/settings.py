@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -13,43 +12,56 @@ from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.errors import ConfigError, nearest
-from bm3_pyg.nn import BM3
+from bm3_pyg.models import model_named, option_names
 from bm3_pyg.train.config import TrainConfig
 
-MODEL_OPTIONS = tuple(
-    name
-    for name, parameter in inspect.signature(BM3.__init__).parameters.items()
-    if parameter.kind is parameter.KEYWORD_ONLY and name != "encoder"
-)
 TRAIN_OPTIONS = tuple(field.name for field in fields(TrainConfig))
 
 
-def split_settings(settings: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``["num_layers=2", "lr=0.01"]`` -> options of :class:`TrainConfig` and of :class:`~bm3_pyg.BM3`.
+def split_settings(settings: Sequence[str], model: str = "bm3") -> tuple[dict[str, Any], dict[str, Any]]:
+    """``["num_layers=2", "lr=0.01"]`` -> options of :class:`TrainConfig` and of the model of that name.
 
     Raises:
-        ConfigError: for an unknown key, with the nearest real name, or one given twice.
+        ConfigError: for an unknown model or key, with the nearest real name, or a key given twice.
     """
+    model_options = tuple(name for name in option_names(model) if name != "encoder")  # a module, no setting
     training: dict[str, Any] = {}
-    model: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator:
             raise ConfigError(f"--set: got {setting!r}, expected KEY=VALUE")
-        if key not in (*TRAIN_OPTIONS, *MODEL_OPTIONS):
-            raise ConfigError(f"--set: unknown key {key!r}, {nearest(key, (*TRAIN_OPTIONS, *MODEL_OPTIONS))}")
-        group = training if key in TRAIN_OPTIONS else model
+        if key not in (*TRAIN_OPTIONS, *model_options):
+            raise ConfigError(f"--set: {unknown_key(key, model, (*TRAIN_OPTIONS, *model_options))}")
+        group = training if key in TRAIN_OPTIONS else chosen
         if key in group:
             raise ConfigError(f"--set: got {key} twice")
         group[key] = _value(text)
-    return training, model
+    return training, chosen
 
 
-def build_model(data: HeteroData, options: dict[str, Any], seed: int, device: str = "auto") -> BM3:
-    """A freshly initialised model, the same for the same seed."""
+def build_model(
+    data: HeteroData, options: Mapping[str, Any], seed: int, device: str = "auto", model: str = "bm3"
+) -> Any:
+    """A freshly initialised model of :data:`bm3_pyg.models.MODELS`, the same for the same seed.
+
+    Raises:
+        ConfigError: for an unknown model or option, or as the model's constructor does.
+    """
+    known = option_names(model)
+    for key in options:
+        if key not in known:
+            raise ConfigError(unknown_key(key, model, known))
     target = resolve_device(device)
     seed_everything(seed)
-    return BM3.from_data(data, **options).to(target)
+    return model_named(model).from_data(data, **options).to(target)
+
+
+def unknown_key(key: str, model: str, known: Sequence[str]) -> str:
+    """What is wrong with a ``key`` that is not one of those ``known`` for this model."""
+    if key == "modalities" and not {"modalities", "by"} & set(known):
+        return f"unknown key {key!r}, {model} uses no features (known: {', '.join(sorted(known))})"
+    return f"unknown key {key!r}, {nearest(key, known) if known else f'{model} has no options'}"
 
 
 def resolve_device(name: str) -> torch.device:

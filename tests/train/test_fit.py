@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from bm3_pyg import BM3, TrainConfig, evaluate, fit
+from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_run
 from bm3_pyg.errors import DataError, RunError, TrainingError
+from bm3_pyg.models import Popularity
 
 
 def model_of(data: HeteroData, **options: Any) -> BM3:
@@ -283,3 +284,44 @@ def test_no_training_interactions(small_data: HeteroData) -> None:
     small_data["user", "rates", "item"].edge_index = torch.empty(2, 0, dtype=torch.long)
     with pytest.raises(DataError, match="no training interactions"):
         fit(model, small_data)
+
+
+def test_a_model_without_a_loss_makes_a_run_of_epoch_0(small_data: HeteroData, tmp_path: Path) -> None:
+    model = Popularity.from_data(small_data)
+    seen: list[dict[str, Any]] = []
+    result = fit(model, small_data, config(), tmp_path / "run", callbacks=[seen.append])
+    assert result.best_epoch == 0
+    assert result.val == evaluate(model, small_data, "val")
+    assert result.test == evaluate(model, small_data, "test")
+    assert [record["epoch"] for record in result.history] == [0]
+    assert seen == result.history == [json.loads((tmp_path / "run/history.jsonl").read_text())]
+    names = {"config.yaml", "environment.json", "history.jsonl", "best.pt", "metrics.json"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == names
+    loaded, _ = load_run(tmp_path / "run", data=small_data)
+    assert evaluate(loaded, small_data) == result.test
+
+    before = (tmp_path / "run/metrics.json").read_bytes()
+    again = fit(Popularity.from_data(small_data), small_data, config(), tmp_path / "run", resume=True)
+    assert (again.val, again.test) == (result.val, result.test)
+    assert (tmp_path / "run/metrics.json").read_bytes() == before
+    assert len((tmp_path / "run/history.jsonl").read_text().splitlines()) == 1
+
+
+def test_without_a_loss_or_a_split_there_is_nothing_to_measure(small_data: HeteroData) -> None:
+    del small_data["user", "rates", "item"].val_edge_index
+    result = fit(Popularity.from_data(small_data), small_data)
+    assert (result.val, result.out) == ({}, None)
+    assert result.test
+
+
+def test_each_epoch_is_announced_once(small_data: HeteroData, tmp_path: Path) -> None:
+    class PerEpoch(BM3):
+        started = 0
+
+        def start_epoch(self) -> None:
+            self.started += 1
+
+    model = PerEpoch.from_data(small_data, embedding_dim=8)
+    fit(model, small_data, config(max_epochs=3), verbose=False)
+    assert isinstance(model, PerEpoch)
+    assert model.started == 3

@@ -116,3 +116,37 @@ def test_a_folder_that_cannot_be_written(small_data: HeteroData, tmp_path: Path)
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be written"):
         RunFolder.open(tmp_path / "file" / "run", BM3.from_data(small_data), small_data, TrainConfig())
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"name": "bm33"}, "model: got 'bm33', did you mean 'bm3'"),
+        ({"name": 3}, "model: got 3, expected one of"),
+        ({"options": [1]}, r"options: got \[1\], expected a mapping"),
+        ({"options": {"num_layer": 2}}, "unknown key 'num_layer', did you mean 'num_layers'"),
+        ({"options": {2: 2}}, "unknown key '2'"),
+        ({"options": {"dropout": "much"}}, "dropout: got 'much'"),
+        ({"options": {"modalities": ["audio"]}}, "modalities: got 'audio', the dataset has image"),
+        ({"name": "popularity", "options": {"num_layers": 2}}, "unknown key 'num_layers', popularity has no options"),
+    ],
+)
+def test_a_model_typed_wrong_by_hand(
+    small_data: HeteroData, tmp_path: Path, section: dict[str, Any], message: str
+) -> None:
+    trained(small_data, tmp_path / "run")
+    path = tmp_path / "run/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["model"] |= section
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(RunError, match=rf"config\.yaml: {message}"):
+        load_run(tmp_path / "run", data=small_data)
+
+
+def test_options_that_are_not_named_have_their_defaults(small_data: HeteroData, tmp_path: Path) -> None:
+    model = trained(small_data, tmp_path / "run")
+    path = tmp_path / "run/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["model"]["options"] = {"num_layers": 1}
+    path.write_text(yaml.safe_dump(config))
+    assert load_run(tmp_path / "run", data=small_data)[0].options == model.options

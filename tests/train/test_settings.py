@@ -39,6 +39,35 @@ def test_a_key_given_twice_is_refused() -> None:
         split_settings(["lr=1", "lr=2"])
 
 
+@pytest.mark.parametrize(
+    ("model", "setting", "message"),
+    [
+        ("lightgcn", "reg_wight=1", "--set: unknown key 'reg_wight', did you mean 'reg_weight'"),
+        ("lightgcn", "modalities=[]", "--set: unknown key 'modalities', lightgcn uses no features"),
+        ("bprmf", "dropout=0.5", "--set: unknown key 'dropout', expected one of batch_size, .* embedding_dim"),
+        ("itemknn", "modalities=[]", "--set: unknown key 'modalities', expected one of batch_size, by, "),
+        ("lightgnc", "lr=1", "model: got 'lightgnc', did you mean 'lightgcn'"),
+    ],
+)
+def test_each_model_has_its_own_keys(model: str, setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        split_settings([setting], model)
+
+
+def test_settings_of_another_model() -> None:
+    assert split_settings(["modalities=[image]", "lr=1", "pruning=0.9"], "freedom") == (
+        {"lr": 1},
+        {"modalities": ["image"], "pruning": 0.9},
+    )
+
+
+def test_an_unknown_option_is_refused_before_the_model_is_built(small_data: HeteroData) -> None:
+    with pytest.raises(ConfigError, match="unknown key 'num_layer', did you mean 'num_layers'"):
+        build_model(small_data, {"num_layer": 2}, 0, "cpu")
+    with pytest.raises(ConfigError, match="unknown key 'x', popularity has no options"):
+        build_model(small_data, {"x": 2}, 0, "cpu", "popularity")
+
+
 def test_the_seed_decides_the_weights(small_data: HeteroData) -> None:
     one, two, other = (build_model(small_data, {}, seed, "cpu").user_embedding for seed in (1, 1, 2))
     assert torch.equal(one, two)

@@ -1,0 +1,72 @@
+"""BPR-MF: matrix factorisation trained by pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.errors import check_number
+from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
+from bm3_pyg.models.negatives import Negatives
+from bm3_pyg.ops import build_graph
+from bm3_pyg.protocols import Scorer
+
+
+class BPRMF(nn.Module):
+    """The matrix factorisation of Rendle et al., `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
+    <https://arxiv.org/abs/1205.2618>`_, UAI 2009: a user's score of an item is the dot product of their embeddings.
+
+    The loss, and how ``reg_weight`` enters it, are in :mod:`bm3_pyg.models.bpr`. Embeddings are Xavier uniform.
+
+    Args:
+        num_users: number of users U.
+        num_items: number of items I.
+        edge_index: training interactions, as for :class:`~bm3_pyg.BM3`.
+        embedding_dim: dimension D.
+        reg_weight: weight of the squared embeddings.
+
+    Raises:
+        ConfigError: if an option is of the wrong type or out of range.
+        DataError: if ``edge_index`` names a user or item outside the range, or a user has every item.
+    """
+
+    def __init__(
+        self, num_users: int, num_items: int, edge_index: Any, *, embedding_dim: int = 64, reg_weight: float = 1e-4
+    ) -> None:
+        super().__init__()
+        check_number("embedding_dim", embedding_dim, int, 1)
+        check_number("reg_weight", reg_weight, float, 0)
+        self.reg_weight = reg_weight
+        self.negatives = Negatives(build_graph(edge_index, num_users, num_items))
+        self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, embedding_dim)))
+        self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
+
+    @classmethod
+    def from_data(cls, data: HeteroData, **options: Any) -> BPRMF:
+        """A model of the training interactions in ``data``; options are the constructor's."""
+        edge_index = data["user", "rates", "item"].edge_index
+        return cls(data["user"].num_nodes, data["item"].num_nodes, edge_index, **options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's options, as plain values."""
+        return {"embedding_dim": self.user_embedding.size(1), "reg_weight": self.reg_weight}
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """[U, D] and [I, D]: their dot products are the scores."""
+        return self.user_embedding, self.item_embedding
+
+    @torch.no_grad()
+    def scorer(self) -> Scorer:
+        users, items = self.embed()
+        return lambda ids: users[ids] @ items.T
+
+    def loss(self, users: Tensor, items: Tensor) -> BPRLosses:
+        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it."""
+        both = torch.cat([items, self.negatives(users)])
+        user_rows, item_rows = self.user_embedding.index_select(0, users), self.item_embedding.index_select(0, both)
+        ranking = ranking_loss(user_rows, *item_rows.chunk(2))
+        return BPRLosses.of(ranking, mean_squares(user_rows, item_rows), self.reg_weight)

@@ -1,0 +1,197 @@
+"""FREEDOM: a frozen item graph of similar features beside a pruned interaction graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.errors import check_number
+from bm3_pyg.models.bpr import ranking_loss
+from bm3_pyg.models.features import FrozenFeatures, chosen_features
+from bm3_pyg.models.item_graph import ItemGraph, build_item_graph
+from bm3_pyg.models.negatives import Negatives
+from bm3_pyg.ops import Graph, build_graph, propagate, propagate_rows
+from bm3_pyg.protocols import Scorer
+
+
+class FREEDOMLosses(NamedTuple):
+    """Scalar losses of one batch; ``total`` is ranking + feature_weight * features."""
+
+    total: Tensor
+    ranking: Tensor
+    features: Tensor
+
+
+class FREEDOM(nn.Module):
+    r"""The recommender of Zhou and Shen, `"A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal
+    Recommendation" <https://arxiv.org/abs/2211.06924>`_, ACM MM 2023.
+
+    With :math:`\hat{A}` of the interactions and S, the item graph of similar features
+    (:mod:`bm3_pyg.models.item_graph`), N the ``item_layers``,
+
+    .. math::
+        H = \frac{1}{L+1} \sum_{l=0}^{L} \hat{A}^l [E_U; E_I], \qquad h_u = H_u, \quad h_i = H_i + (S^N E_I)_i,
+
+    and a user's score of an item is :math:`h_u \cdot h_i`. With negatives n drawn for positives p,
+
+    .. math::
+        L = \text{BPR}(h_u, h_p, h_n) + \lambda \sum_m \text{BPR}(h_u, W_m x_{mp}, W_m x_{mn}), \qquad
+        \text{BPR}(a, b, c) = -\frac{1}{B} \sum \ln \sigma(a \cdot b - a \cdot c).
+
+    In training :math:`\hat{A}` has a share :math:`1 - \rho` of the interactions, drawn anew for each epoch without
+    replacement with probabilities proportional to :math:`(d_u d_i)^{-1/2}` and normalised by the degrees that are left;
+    scores come from all of them. There is no other regularisation. Features are frozen as in the paper; the authors'
+    code trains them. Embeddings are Xavier uniform; defaults are MMRec's.
+
+    Args:
+        num_users: number of users U.
+        num_items: number of items I.
+        edge_index: training interactions, as for :class:`~bm3_pyg.BM3`.
+        modalities: ``{name: [I, d]}`` item features, one or more.
+        embedding_dim: dimension D.
+        num_layers: propagation layers L over the interactions.
+        item_layers: propagation layers N over the item graph.
+        neighbours: items each item is joined to in each modality, itself among them.
+        image_weight: weight of the modality called image in the item graph, where there are others.
+        pruning: share :math:`\rho` of the interactions left out in training, in [0, 1).
+        feature_weight: :math:`\lambda`, called ``reg_weight`` in the authors' code.
+
+    Raises:
+        ConfigError: if an option is of the wrong type or out of range, or features do not have one row per item.
+        DataError: if ``edge_index`` names a user or item outside the range, or a user has every item.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        edge_index: Any,
+        *,
+        modalities: Mapping[str, Tensor],
+        embedding_dim: int = 64,
+        num_layers: int = 2,
+        item_layers: int = 1,
+        neighbours: int = 10,
+        image_weight: float = 0.1,
+        pruning: float = 0.8,
+        feature_weight: float = 1e-3,
+    ) -> None:
+        super().__init__()
+        check_number("embedding_dim", embedding_dim, int, 1)
+        check_number("num_layers", num_layers, int, 0)
+        check_number("item_layers", item_layers, int, 0)
+        check_number("pruning", pruning, float, 0, 1)
+        check_number("feature_weight", feature_weight, float, 0)
+        self.num_layers, self.item_layers = num_layers, item_layers
+        self.neighbours, self.image_weight = neighbours, image_weight
+        self.pruning, self.feature_weight = pruning, feature_weight
+        self.graph = build_graph(edge_index, num_users, num_items)
+        self.negatives = Negatives(self.graph)
+        self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, embedding_dim)))
+        self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
+        self.features = FrozenFeatures(modalities, num_items, embedding_dim)
+        self.item_graph: ItemGraph = build_item_graph(modalities, neighbours, image_weight)
+        self._seed = -1  # of the pruned graph; none yet
+        self._pruned: Graph | None = None
+
+    @classmethod
+    def from_data(cls, data: HeteroData, *, modalities: Any = None, **options: Any) -> FREEDOM:
+        """A model of the training interactions and item features in ``data``.
+
+        Args:
+            data: the dataset.
+            modalities: names of modalities in ``data`` (all by default), or features as for the constructor.
+            options: the constructor's others.
+        """
+        edge_index, features = data["user", "rates", "item"].edge_index, chosen_features(data, modalities)
+        return cls(data["user"].num_nodes, data["item"].num_nodes, edge_index, modalities=features, **options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's options, as plain values; with ``modalities`` by name."""
+        return {
+            "modalities": list(self.features.tables),
+            "embedding_dim": self.user_embedding.size(1),
+            "num_layers": self.num_layers,
+            "item_layers": self.item_layers,
+            "neighbours": self.neighbours,
+            "image_weight": self.image_weight,
+            "pruning": self.pruning,
+            "feature_weight": self.feature_weight,
+        }
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """h_u [U, D] and h_i [I, D] over all interactions: their dot products are the scores."""
+        users, items = propagate(self.graph, self.user_embedding, self.item_embedding, self.num_layers)
+        return users, items + self._over_items()
+
+    @torch.no_grad()
+    def scorer(self) -> Scorer:
+        """Propagate once; the returned function maps user ids [B] to scores [B, I]."""
+        users, items = self.embed()
+        return lambda ids: users[ids] @ items.T
+
+    def start_epoch(self) -> None:
+        """Prune the interactions anew. What is left depends on one number from PyTorch's global random numbers."""
+        self._seed, self._pruned = int(torch.randint(2**62, ())), None
+
+    def loss(self, users: Tensor, items: Tensor) -> FREEDOMLosses:
+        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it.
+
+        Call :meth:`start_epoch` before each epoch, as :func:`~bm3_pyg.fit` does.
+        """
+        both = torch.cat([items, self.negatives(users)])
+        tables = self.user_embedding, self.item_embedding
+        user_rows, item_rows, *_ = propagate_rows(self.pruned_graph(), *tables, self.num_layers, users, both)
+        item_rows = item_rows + self._over_items().index_select(0, both)
+        ranking = ranking_loss(user_rows, *item_rows.chunk(2))
+        projected = self.features(both).values()
+        features = torch.stack([ranking_loss(user_rows, *rows.chunk(2)) for rows in projected]).sum()
+        return FREEDOMLosses(ranking + self.feature_weight * features, ranking, features)
+
+    def pruned_graph(self) -> Graph:
+        """The interactions of this epoch."""
+        if self.pruning == 0:
+            return self.graph
+        if self._seed < 0:
+            self.start_epoch()
+        if self._pruned is None:
+            pruned = prune(self.graph.to("cpu"), self.pruning, torch.Generator().manual_seed(self._seed))
+            self._pruned = pruned.to(self.user_embedding.device)
+        return self._pruned
+
+    def get_extra_state(self) -> Tensor:
+        """What :meth:`start_epoch` drew, so that a resumed run has the same interactions."""
+        return torch.tensor(self._seed)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self._seed, self._pruned = int(state), None
+
+    def _over_items(self) -> Tensor:
+        hidden: Tensor = self.item_embedding
+        for _ in range(self.item_layers):
+            hidden = self.item_graph.propagate(hidden)
+        return hidden
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FREEDOM:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        device = self.user_embedding.device
+        self.graph, self.item_graph, self._pruned = self.graph.to(device), self.item_graph.to(device), None
+        return self
+
+
+def prune(graph: Graph, share: float, generator: torch.Generator) -> Graph:
+    """``graph`` without ``share`` of its E interactions: int(E (1 - share)) are drawn without replacement, with
+    probabilities proportional to (d_u d_i)^-1/2.
+
+    The first of independent exponential waiting times, with these rates, are such a draw.
+    """
+    users, items = edges = graph.edge_index()
+    rate = graph.by_user.row_scale[users] * graph.by_item.row_scale[items]
+    waiting = torch.empty_like(rate).exponential_(generator=generator) / rate
+    kept = waiting.topk(int(rate.numel() * (1 - share)), largest=False).indices
+    return build_graph(edges[:, kept], graph.num_users, graph.num_items)

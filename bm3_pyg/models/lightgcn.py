@@ -1,0 +1,98 @@
+"""LightGCN: torch_geometric's own, on a graph given once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.nn import models
+
+from bm3_pyg.errors import check_number
+from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
+from bm3_pyg.models.negatives import Negatives
+from bm3_pyg.ops import build_graph, propagate, propagate_rows
+from bm3_pyg.protocols import Scorer
+
+
+class LightGCN(models.LightGCN):
+    r"""``torch_geometric.nn.LightGCN`` of He et al., `"LightGCN: Simplifying and Powering Graph Convolution Network for
+    Recommendation" <https://arxiv.org/abs/2002.02126>`_, SIGIR 2020.
+
+    Embeddings are propagated over the interaction graph, :math:`H = \frac{1}{L+1} \sum_{l=0}^{L} \hat{A}^l E`, and a
+    user's score of an item is :math:`h_u \cdot h_i`. Parameters, their initialisation and the names in ``state_dict()``
+    are PyG's, users first in one table [U + I, D], and its methods can be called with any graph;
+    here the training graph is propagated by :func:`bm3_pyg.ops.propagate`, with the same result as ``get_embedding``.
+
+    :meth:`loss` is ``recommendation_loss`` with the nodes of every triple as ``node_id`` and ``reg_weight`` as
+    ``lambda_reg``; see :mod:`bm3_pyg.models.bpr` for how it enters.
+
+    Args:
+        num_users: number of users U.
+        num_items: number of items I.
+        edge_index: training interactions, as for :class:`~bm3_pyg.BM3`.
+        embedding_dim: dimension D.
+        num_layers: propagation layers L.
+        reg_weight: weight of the squared embeddings before propagation.
+
+    Raises:
+        ConfigError: if an option is of the wrong type or out of range.
+        DataError: if ``edge_index`` names a user or item outside the range, or a user has every item.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        edge_index: Any,
+        *,
+        embedding_dim: int = 64,
+        num_layers: int = 3,
+        reg_weight: float = 1e-4,
+    ) -> None:
+        check_number("embedding_dim", embedding_dim, int, 1)
+        check_number("num_layers", num_layers, int, 0)
+        check_number("reg_weight", reg_weight, float, 0)
+        super().__init__(num_users + num_items, embedding_dim, num_layers)
+        self.sizes = [num_users, num_items]
+        self.reg_weight = reg_weight
+        self.graph = build_graph(edge_index, num_users, num_items)
+        self.negatives = Negatives(self.graph)
+
+    @classmethod
+    def from_data(cls, data: HeteroData, **options: Any) -> LightGCN:
+        """A model of the training interactions in ``data``; options are the constructor's."""
+        edge_index = data["user", "rates", "item"].edge_index
+        return cls(data["user"].num_nodes, data["item"].num_nodes, edge_index, **options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's options, as plain values."""
+        return {"embedding_dim": self.embedding_dim, "num_layers": self.num_layers, "reg_weight": self.reg_weight}
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """h_u [U, D] and h_i [I, D]: their dot products are the scores."""
+        users, items = self.embedding.weight.split(self.sizes)
+        return propagate(self.graph, users, items, self.num_layers)
+
+    @torch.no_grad()
+    def scorer(self) -> Scorer:
+        """Propagate once; the returned function maps user ids [B] to scores [B, I]."""
+        users, items = self.embed()
+        return lambda ids: users[ids] @ items.T
+
+    def loss(self, users: Tensor, items: Tensor) -> BPRLosses:
+        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it."""
+        both = torch.cat([items, self.negatives(users)])
+        user_table, item_table = self.embedding.weight.split(self.sizes)
+        user_rows, item_rows, *_ = propagate_rows(self.graph, user_table, item_table, self.num_layers, users, both)
+        ranking = ranking_loss(user_rows, *item_rows.chunk(2))
+        squares = mean_squares(user_table.index_select(0, users), item_table.index_select(0, both))
+        return BPRLosses.of(ranking, squares, self.reg_weight)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LightGCN:
+        super()._apply(fn, recurse)
+        self.graph = self.graph.to(self.embedding.weight.device)
+        return self

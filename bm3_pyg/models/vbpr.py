@@ -1,0 +1,123 @@
+"""VBPR: matrix factorisation with item features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.errors import check_number
+from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
+from bm3_pyg.models.features import FrozenFeatures, chosen_features
+from bm3_pyg.models.negatives import Negatives
+from bm3_pyg.ops import build_graph
+from bm3_pyg.protocols import Scorer
+
+BLOCK = 4096  # items projected at once when all are scored
+
+
+class VBPR(nn.Module):
+    r"""The recommender of He and McAuley, `"VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback"
+    <https://arxiv.org/abs/1510.01784>`_, AAAI 2016, with any number of modalities in the place of the visual one.
+
+    .. math::
+        \hat{x}_{ui} = \beta_i + \gamma_u \cdot \gamma_i + \sum_m \left(\theta_u \cdot E_m f_{mi} +
+        \beta'_m \cdot f_{mi}\right)
+
+    The paper's :math:`\alpha` and :math:`\beta_u` do not change a user's ranking and are left out. Features f are
+    taken as they are, and frozen. :math:`\gamma` and :math:`\theta` have D dimensions each; they are Xavier uniform,
+    :math:`E_m` Xavier normal, :math:`\beta` and :math:`\beta'` zero at first.
+
+    The loss, and how ``reg_weight`` enters it, are in :mod:`bm3_pyg.models.bpr`: :math:`\gamma, \theta` and
+    :math:`\beta_i` are regularised, :math:`E_m` and :math:`\beta'_m` are not. MMRec's VBPR has neither :math:`\beta_i`
+    nor :math:`\beta'`, and regularises :math:`E f_i`.
+
+    Args:
+        num_users: number of users U.
+        num_items: number of items I.
+        edge_index: training interactions, as for :class:`~bm3_pyg.BM3`.
+        modalities: ``{name: [I, d]}`` item features, one or more.
+        embedding_dim: dimension D.
+        reg_weight: weight of the squared embeddings.
+
+    Raises:
+        ConfigError: if an option is of the wrong type or out of range, or features do not have one row per item.
+        DataError: if ``edge_index`` names a user or item outside the range, or a user has every item.
+    """
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        edge_index: Any,
+        *,
+        modalities: Mapping[str, Tensor],
+        embedding_dim: int = 64,
+        reg_weight: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        check_number("embedding_dim", embedding_dim, int, 1)
+        check_number("reg_weight", reg_weight, float, 0)
+        self.reg_weight = reg_weight
+        self.negatives = Negatives(build_graph(edge_index, num_users, num_items))
+        self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, 2 * embedding_dim)))
+        self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
+        self.item_bias = nn.Parameter(torch.zeros(num_items, 1))
+        self.features = FrozenFeatures(modalities, num_items, embedding_dim + 1)  # E_m above beta'_m
+        for linear in self.features.projections.values():
+            nn.init.xavier_normal_(linear.weight[:-1])
+            nn.init.zeros_(linear.weight[-1])
+
+    @classmethod
+    def from_data(cls, data: HeteroData, *, modalities: Any = None, **options: Any) -> VBPR:
+        """A model of the training interactions and item features in ``data``.
+
+        Args:
+            data: the dataset.
+            modalities: names of modalities in ``data`` (all by default), or features as for the constructor.
+            options: the constructor's others.
+        """
+        edge_index, features = data["user", "rates", "item"].edge_index, chosen_features(data, modalities)
+        return cls(data["user"].num_nodes, data["item"].num_nodes, edge_index, modalities=features, **options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's options, as plain values; with ``modalities`` by name."""
+        return {
+            "modalities": list(self.features.tables),
+            "embedding_dim": self.item_embedding.size(1),
+            "reg_weight": self.reg_weight,
+        }
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """[U, 2D + 1] and [I, 2D + 1]: their dot products are the scores."""
+        items = torch.arange(len(self.item_embedding), device=self.item_embedding.device)
+        return _users(self.user_embedding), torch.cat([self._items(block)[0] for block in items.split(BLOCK)])
+
+    @torch.no_grad()
+    def scorer(self) -> Scorer:
+        """Project all items once; the returned function maps user ids [B] to scores [B, I]."""
+        users, items = self.embed()
+        return lambda ids: users[ids] @ items.T
+
+    def loss(self, users: Tensor, items: Tensor) -> BPRLosses:
+        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it."""
+        user_rows = self.user_embedding.index_select(0, users)
+        embedded, own = self._items(torch.cat([items, self.negatives(users)]))
+        ranking = ranking_loss(_users(user_rows), *embedded.chunk(2))
+        return BPRLosses.of(ranking, mean_squares(user_rows, own), self.reg_weight)
+
+    def _items(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings [n, 2D + 1] of ``items`` [n], and the part [n, D + 1] of them that is not of features."""
+        own = self.item_embedding.index_select(0, items), self.item_bias.index_select(0, items)
+        projected = torch.stack([*self.features(items).values()]).sum(0)
+        return torch.cat([own[0], projected[:, :-1], own[1] + projected[:, -1:]], dim=1), torch.cat(own, dim=1)
+
+
+def _users(rows: Tensor) -> Tensor:
+    """Users' embeddings with the 1 that an item's bias is multiplied by."""
+    return functional.pad(rows, (0, 1), value=1.0)

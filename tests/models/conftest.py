@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+
+@pytest.fixture
+def ugly_edges() -> Callable[[int], tuple[int, int, Tensor]]:
+    """Users, items and interactions [2, E] with repeated edges, a user without any, cold items, a user of I - 1."""
+
+    def build(seed: int) -> tuple[int, int, Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        num_users, num_items = 7, 9
+        edges = (torch.rand(num_users, num_items, generator=generator) < 0.3).nonzero().T
+        edges = edges[:, (edges[0] != 3) & (edges[1] != 5) & (edges[0] != 6)]
+        greedy = torch.tensor([i for i in range(num_items) if i != seed % num_items])
+        edges = torch.cat([edges, torch.stack([torch.full_like(greedy, 6), greedy]), edges[:, :3]], dim=1)
+        return num_users, num_items, edges[:, torch.randperm(edges.size(1), generator=generator)]
+
+    return build
+
+
+@pytest.fixture
+def small_data() -> HeteroData:
+    """60 users, 40 items, all three splits, two modalities."""
+    generator = torch.Generator().manual_seed(0)
+    split = torch.rand(60, 40, generator=generator)
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 60, 40
+    data["item"].image = torch.randn(40, 16, generator=generator)
+    data["item"].text = torch.randn(40, 8, generator=generator)
+    for name, low in (("edge_index", 0.0), ("val_edge_index", 0.2), ("test_edge_index", 0.3)):
+        high = low + (0.2 if name == "edge_index" else 0.1)
+        data["user", "rates", "item"][name] = ((split >= low) & (split < high)).nonzero().T.contiguous()
+    return data
