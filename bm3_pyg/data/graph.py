@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import keyword
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -140,7 +141,11 @@ def index_of(data: HeteroData, kind: Literal["user", "item"], ids: Iterable[obje
 
 
 def describe(data: HeteroData) -> dict[str, Any]:
-    """What ``bm3 data describe`` prints, ready for JSON; degrees count training interactions."""
+    """What ``bm3 data describe`` prints, ready for JSON; degrees count training interactions.
+
+    ``duplicates`` counts repeated pairs within a split, ``leaks`` the pairs that stand in two splits; both are 0 in
+    data of :func:`bm3_pyg.data.load_dataset`. ``time`` is the first and last time of each split that has any.
+    """
     train = edges_of(data, "train")
     users, items = count(data, "user"), count(data, "item")
     splits = {split: edges_of(data, split).size(1) for split in SPLITS}
@@ -155,6 +160,10 @@ def describe(data: HeteroData) -> dict[str, Any]:
         "items": items,
         "interactions": total,
         "splits": splits,
+        "split_users": {split: _distinct(data, split, 0) for split in SPLITS},
+        "split_items": {split: _distinct(data, split, 1) for split in SPLITS},
+        **_repeats(data),
+        "time": _time_ranges(data),
         "modalities": {
             name: {"dim": values.size(1), "missing": int(missing_of(data, name).sum())}
             for name, values in modalities(data).items()
@@ -224,6 +233,33 @@ def _add(digest: Any, name: str, values: Tensor) -> None:
     digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
     if values.numel():
         digest.update(values.view(torch.uint8).numpy().data)
+
+
+def _distinct(data: HeteroData, split: str, side: int) -> int:
+    """Number of users (side 0) or items (1) with an interaction in the split."""
+    return len(np.unique(edges_of(data, split)[side].numpy()))
+
+
+def _repeats(data: HeteroData) -> dict[str, dict[str, int]]:
+    distinct, duplicates = {}, {}
+    for split in SPLITS:
+        users, items = edges_of(data, split).numpy()
+        distinct[split] = np.unique(users * count(data, "item") + items)
+        duplicates[split] = len(users) - len(distinct[split])
+    leaks = {
+        f"{one}-{other}": len(np.intersect1d(distinct[one], distinct[other], assume_unique=True))
+        for one, other in combinations(SPLITS, 2)
+    }
+    return {"duplicates": duplicates, "leaks": leaks}
+
+
+def _time_ranges(data: HeteroData) -> dict[str, list[float]]:
+    ranges = {}
+    for split in SPLITS:
+        times = data[RATES].get(_attribute("time", split))
+        if times is not None and len(times):
+            ranges[split] = [times.min().item(), times.max().item()]
+    return ranges
 
 
 def _spread(values: NDArray[np.int64]) -> dict[str, float]:

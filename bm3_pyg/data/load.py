@@ -12,10 +12,11 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.cache import cached
+from bm3_pyg.data.corrupt import corrupt_features
 from bm3_pyg.data.mmrec import find_inter, read_mmrec
 from bm3_pyg.data.planted import PLANTED, make_planted
 from bm3_pyg.data.reading import TABLE_SUFFIXES, file_sha256
-from bm3_pyg.data.splits import RULES
+from bm3_pyg.data.splits import RULES, TIMED
 from bm3_pyg.data.tables import read_tables
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest
 
@@ -27,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "rating": None,
     "label": None,
     "split": None,
+    "core": None,
     "features": None,
     "items": None,
 }
@@ -42,15 +44,18 @@ def load_dataset(
     rating: str | None = None,
     label: str | None = None,
     split: str | None = None,
+    core: int | None = None,
     features: Mapping[str, str | Path] | None = None,
     items: str | Path | None = None,
+    corrupt: str | None = None,
 ) -> HeteroData:
     """Load a dataset as a graph of users and items; see :mod:`bm3_pyg.data.graph` for what is where.
 
     Args:
         source: A planted name (``demo``, ``planted-baby``, ``planted-sports``, ``planted-electronics``; write
             ``./demo`` for a folder of that name), a folder with one .inter file or that file (MMRec's layout), or a
-            .csv, .tsv or .parquet table with a row per interaction. All below but ``seed`` is for tables only.
+            .csv, .tsv or .parquet table with a row per interaction. All below is for tables only, but ``seed`` and
+            ``corrupt``.
         seed: Of planted data, and of splits drawn at random.
         user: Column of user ids.
         item: Column of item ids, also in feature tables and in ``items``.
@@ -59,13 +64,19 @@ def load_dataset(
         label: Column that says each interaction's split: 0, 1, 2 or train, val (valid, validation), test.
         split: ``"random"`` (the published rule: per user one val and one test below ten interactions, else a tenth
             each), ``"leave-one-out"`` (the last is test, the one before it val), ``"time"`` (as many as in random, but
-            the latest) or ``"label"``. Default: ``"label"`` with ``label``, else ``"random"``. Users with fewer than
-            three interactions keep all in training.
+            the latest), ``"global-time"`` (one cut in time for all: the latest tenth is test, the tenth before it val),
+            ``"cold-items"`` (a tenth of the items are only in val, another tenth only in test) or ``"label"``.
+            Default: ``"label"`` with ``label``, else ``"random"``. In the first three, users with fewer than three
+            interactions keep all in training; in the next two, users may have none there, which is noted.
+        core: Keep the k-core only: users and items with at least so many interactions among those kept. Features in
+            .npy arrays still have a row for every item of the table.
         features: Per modality a .npy array [I, d] in item order, or a table with the column ``item`` and numeric
             columns or one list column. Items without a row get the mean of the others and are marked in
             ``<name>_missing``.
         items: A file that lists every item, in order: text, one id a line, or a table with the column ``item``. By
             default the items are those that occur, in order of first appearance.
+        corrupt: For ablations: ``"shuffled"`` or ``"random"`` features, see
+            :func:`~bm3_pyg.data.corrupt.corrupt_features`; for every kind of source.
 
     Returns:
         The graph. Its global store holds ``name``; ``source``, keyword arguments for this function that give the same
@@ -77,6 +88,8 @@ def load_dataset(
         ConfigError: An option does not fit the source or the other options.
     """
     check_number("seed", seed, int, 0)
+    if core is not None:
+        check_number("core", core, int, 1)
     options = {
         "user": user,
         "item": item,
@@ -84,16 +97,28 @@ def load_dataset(
         "rating": rating,
         "label": label,
         "split": split,
+        "core": core,
         "features": {name: Path(os.path.abspath(path)) for name, path in features.items()} if features else None,
         "items": None if items is None else Path(os.path.abspath(items)),
     }
+    data = _load(source, seed, options)
+    if corrupt is not None:
+        origin = data.source
+        data = corrupt_features(data, corrupt, seed)
+        data.source = {**origin, "corrupt": corrupt, **({"seed": seed} if seed else {})}
+    for note in data.notes:
+        logging.getLogger("bm3_pyg").warning(note)
+    return data
+
+
+def _load(source: str | Path, seed: int, options: Mapping[str, Any]) -> HeteroData:
     given = {name: value for name, value in options.items() if value != DEFAULTS[name]}
     path = Path(os.path.abspath(source))
     reseeded = {"seed": seed} if seed else {}
     if path.suffix.lower() in TABLE_SUFFIXES:
         data = _load_table(path, seed, options)
         data.source = {"source": str(path), **reseeded, **_plain(given)}
-        return _logged(data)
+        return data
     inter = None if str(source) in PLANTED else _inter_file(source, path)
     if given:
         raise ConfigError(
@@ -105,12 +130,6 @@ def load_dataset(
     else:
         data = read_mmrec(inter)
         data.source = {"source": str(path)}
-    return _logged(data)
-
-
-def _logged(data: HeteroData) -> HeteroData:
-    for note in data.notes:
-        logging.getLogger("bm3_pyg").warning(note)
     return data
 
 
@@ -138,8 +157,8 @@ def _load_table(path: Path, seed: int, options: Mapping[str, Any]) -> HeteroData
         raise ConfigError(f"split: got {rule!r}, {nearest(rule, RULES)}")
     if (rule == "label") != (label is not None):
         raise ConfigError(f"split: {rule!r} and label={label!r} do not go together, expected both or neither")
-    if rule == "time" and options["time"] is None:
-        raise ConfigError("split: 'time' needs the time column, expected time=COLUMN")
+    if rule in TIMED and options["time"] is None:
+        raise ConfigError(f"split: {rule!r} needs the time column, expected time=COLUMN")
     resolved = {**options, "split": rule, "features": features}
     build = partial(read_tables, path, seed=seed, **resolved)
     if all(file.suffix.lower() == ".npy" for file in features.values()):

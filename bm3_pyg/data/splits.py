@@ -7,8 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-RULES = ("random", "leave-one-out", "time", "label")
+from bm3_pyg.data.interactions import Interactions
+from bm3_pyg.errors import check_number
+
+RULES = ("random", "leave-one-out", "time", "global-time", "cold-items", "label")
+TIMED = ("time", "global-time")  # rules that need times
 LABELS = {"0": 0, "1": 1, "2": 2, "train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
+
+
+def split_rows(rows: Interactions, rule: str, seed: int) -> NDArray[np.int8]:
+    """The split of every row by one of :data:`RULES` but ``"label"``; those in :data:`TIMED` need ``rows.time``."""
+    if rule in TIMED:
+        assert rows.time is not None
+        return time_split(rows.users, rows.time) if rule == "time" else global_time_split(rows.time)
+    if rule == "leave-one-out":
+        return leave_one_out(rows.users, rows.time, seed)
+    return cold_item_split(rows.items, seed) if rule == "cold-items" else random_split(rows.users, seed)
 
 
 def random_split(users: NDArray[np.int64], seed: int) -> NDArray[np.int8]:
@@ -31,6 +45,37 @@ def leave_one_out(users: NDArray[np.int64], time: NDArray[Any] | None, seed: int
     key = np.random.default_rng(seed).random(len(users)) if time is None else time
     one = (np.bincount(users) >= 3).astype(np.int64)
     return _hold_out(users, key, one, one)
+
+
+def global_time_split(time: NDArray[Any], share: float = 0.1) -> NDArray[np.int8]:
+    """One cut in time for all users: the latest ``share`` of the rows is test, as many before them val.
+
+    Rows of one time stay together on the earlier side of a cut, so a part may be smaller than its share, and training
+    is never empty. Users whose rows are all late have no training interaction.
+    """
+    check_number("share", share, float, 0, 0.5)
+    ordered = np.sort(time)
+    held = int(share * len(ordered))
+    split = np.zeros(len(ordered), dtype=np.int8)
+    if held:
+        split += time > ordered[-2 * held - 1]
+        split += time > ordered[-held - 1]
+    return split
+
+
+def cold_item_split(items: NDArray[np.int64], seed: int, share: float = 0.1) -> NDArray[np.int8]:
+    """Items held out entirely: all rows of a random ``share`` of the items that occur are val, of as many others test.
+
+    At least one item each where there are three; with fewer all rows are for training.
+    """
+    check_number("share", share, float, 0, 0.5)
+    distinct = np.unique(items)
+    held = min(max(1, int(share * len(distinct))), (len(distinct) - 1) // 2) if len(distinct) else 0
+    drawn = np.random.default_rng(seed).permutation(distinct)
+    split = np.zeros(len(items), dtype=np.int8)
+    split[np.isin(items, drawn[:held])] = 1
+    split[np.isin(items, drawn[held : 2 * held])] = 2
+    return split
 
 
 def _holdout_sizes(users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

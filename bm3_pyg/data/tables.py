@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
+from bm3_pyg.data.core import reduce_to_core
 from bm3_pyg.data.features import read_features
 from bm3_pyg.data.graph import build, check_modality_name
 from bm3_pyg.data.ids import first_appearance, positions, read_ids, refuse_repeats, to_array
@@ -26,7 +27,7 @@ from bm3_pyg.data.reading import (
     read_table,
     times,
 )
-from bm3_pyg.data.splits import LABELS, leave_one_out, random_split, time_split
+from bm3_pyg.data.splits import LABELS, split_rows
 from bm3_pyg.errors import DataError
 
 
@@ -40,12 +41,14 @@ def read_tables(
     rating: str | None,
     label: str | None,
     split: str,
+    core: int | None,
     features: Mapping[str, Path],
     items: Path | None,
 ) -> HeteroData:
     """The dataset in a table of interactions; options as in :func:`bm3_pyg.data.load_dataset`, ``split`` resolved.
 
-    Users are numbered in order of first appearance, items too unless ``items`` lists them.
+    Users are numbered in order of first appearance, items too unless ``items`` lists them; a k-core is numbered as if
+    the table held nothing else. A .npy of features has a row for every item of the table, in the core or not.
 
     Raises:
         DataError: A file does not hold what it should; the message names it and the row or column.
@@ -66,11 +69,23 @@ def read_tables(
     own_user, own_item = table.frame[user], table.frame[item]
     refuse_conflicts(rows, lambda row: f"{table.where(row)}: {user} {own_user[row]!r}, {item} {own_item[row]!r}")
     rows, notes = merge_duplicates(rows, path.name)
+    everything = catalogue
+    if core is not None:
+        rows, kept_users, kept_items, remarks = reduce_to_core(
+            rows, core, path.name, items_keep_order=items is not None
+        )
+        users, catalogue = users[kept_users], catalogue[kept_items]
+        notes += remarks
     if split != "label":
-        rows = replace(rows, split=_split(rows, split, seed))
+        rows = replace(rows, split=split_rows(rows, split, seed))
     values = {}
     for modality, source in features.items():
-        array, missing, digest, remarks = read_features(source, modality, item=item, item_ids=catalogue)
+        in_order = source.suffix.lower() not in TABLE_SUFFIXES
+        array, missing, digest, remarks = read_features(
+            source, modality, item=item, item_ids=everything if in_order else catalogue
+        )
+        if in_order and core is not None:
+            array, missing = array[kept_items], missing[kept_items]
         _add(files, source, digest)
         values[modality] = array, missing
         notes += remarks
@@ -83,14 +98,6 @@ def read_tables(
         files=files,
         notes=notes,
     )
-
-
-def _split(rows: Interactions, rule: str, seed: int) -> NDArray[np.int8]:
-    if rule == "leave-one-out":
-        return leave_one_out(rows.users, rows.time, seed)
-    if rule == "time" and rows.time is not None:
-        return time_split(rows.users, rows.time)
-    return random_split(rows.users, seed)
 
 
 def _items(table: Table, name: str, listed: Path | None, files: dict[str, str]) -> tuple[pl.Series, NDArray[np.int64]]:

@@ -77,6 +77,11 @@ def test_describe(data: HeteroData) -> None:
         "items": 4,
         "interactions": 6,
         "splits": {"train": 4, "val": 1, "test": 1},
+        "split_users": {"train": 2, "val": 1, "test": 1},
+        "split_items": {"train": 3, "val": 1, "test": 1},
+        "duplicates": {"train": 0, "val": 0, "test": 0},
+        "leaks": {"train-val": 0, "train-test": 0, "val-test": 0},
+        "time": {"train": [10, 13], "val": [14, 14], "test": [15, 15]},
         "modalities": {"image": {"dim": 2, "missing": 1}},
         "sparsity": 0.5,
         "degrees": {
@@ -96,6 +101,29 @@ def test_describe_hand_made(hand_made: HeteroData) -> None:
     assert told["name"] is None
     assert told["splits"] == {"train": 3, "val": 0, "test": 0}
     assert told["modalities"] == {"x": {"dim": 5, "missing": 0}}
+    assert told["time"] == {}
+
+
+def test_describe_counts_duplicates_and_leaks_as_loops_do() -> None:
+    rng = np.random.default_rng(0)
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 12, 9
+    edges = {split: rng.integers((12, 9), size=(n, 2)) for split, n in (("train", 60), ("val", 30), ("test", 0))}
+    for split, pairs in edges.items():
+        name = "edge_index" if split == "train" else f"{split}_edge_index"
+        data["user", "rates", "item"][name] = torch.from_numpy(pairs.T.copy())
+    told = describe(data)
+    sets = {split: {tuple(pair) for pair in pairs.tolist()} for split, pairs in edges.items()}
+    assert told["duplicates"] == {split: len(pairs) - len(sets[split]) for split, pairs in edges.items()}
+    assert told["leaks"] == {
+        "train-val": len(sets["train"] & sets["val"]),
+        "train-test": len(sets["train"] & sets["test"]),
+        "val-test": len(sets["val"] & sets["test"]),
+    }
+    assert told["duplicates"]["train"]
+    assert told["leaks"]["train-val"]
+    assert told["split_users"] == {split: len({user for user, _ in sets[split]}) for split in sets}
+    assert told["split_items"] == {split: len({item for _, item in sets[split]}) for split in sets}
 
 
 def test_fingerprint_follows_the_content(data: HeteroData) -> None:

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bm3_pyg.data.splits import leave_one_out, random_split, time_split
+from bm3_pyg.data.interactions import Interactions
+from bm3_pyg.data.splits import (
+    RULES,
+    TIMED,
+    cold_item_split,
+    global_time_split,
+    leave_one_out,
+    random_split,
+    split_rows,
+    time_split,
+)
+from bm3_pyg.errors import ConfigError
 
 Ints = NDArray[np.int64]
 
@@ -101,3 +112,77 @@ def test_one_user_with_few_interactions_keeps_all(n: int) -> None:
 
 def test_no_rows() -> None:
     assert len(random_split(np.zeros(0, dtype=np.int64), 0)) == 0
+
+
+def naive_global_time_split(time: Ints, share: float) -> list[int]:
+    """The latest rows one by one, as long as all rows of their time fit into the share."""
+    split, held = [0] * len(time), int(share * len(time))
+    for code, room in ((2, held), (1, 2 * held)):
+        for moment in sorted(set(time.tolist()), reverse=True):
+            later = [row for row in range(len(time)) if time[row] >= moment]
+            if len(later) > room:
+                break
+            for row in later:
+                split[row] = split[row] or code
+    return split
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.0, 0.49])
+def test_global_time_split_is_the_naive_one(rows: tuple[Ints, Ints], share: float) -> None:
+    _, time = rows
+    for times in (time, np.random.default_rng(0).permutation(150), np.zeros(9, dtype=np.int64)):
+        assert global_time_split(times, share).tolist() == naive_global_time_split(times, share)
+
+
+def test_global_time_split_cuts_once_for_all() -> None:
+    time = np.random.default_rng(1).permutation(1000)
+    split = global_time_split(time)
+    assert np.bincount(split).tolist() == [800, 100, 100]
+    assert time[split == 0].max() < time[split == 1].min()
+    assert time[split == 1].max() < time[split == 2].min()
+    assert not global_time_split(np.zeros(50)).any()
+
+
+def test_cold_items_are_in_one_split_each() -> None:
+    items = np.random.default_rng(0).permutation(np.repeat(7 * np.arange(60), np.arange(1, 61)))
+    split = cold_item_split(items, seed=4)
+    own = [set(items[split == code].tolist()) for code in (0, 1, 2)]
+    assert [len(one) for one in own] == [48, 6, 6]
+    assert sum(map(len, own)) == len(set.union(*own))
+    np.testing.assert_array_equal(split, cold_item_split(items, seed=4))
+    assert (split != cold_item_split(items, seed=5)).any()
+    assert [len(set(items[cold_item_split(items, 0, share=0.3) == code].tolist())) for code in (0, 1, 2)] == [
+        24,
+        18,
+        18,
+    ]
+
+
+@pytest.mark.parametrize(("n", "held"), [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1), (5, 1)])
+def test_cold_items_of_few_items(n: int, held: int) -> None:
+    split = cold_item_split(np.arange(n), seed=0)
+    assert ((split == 1).sum(), (split == 2).sum()) == (held, held)
+
+
+@pytest.mark.parametrize("share", [-0.1, 0.5, 1])
+def test_shares_that_leave_nothing_to_train_on(share: float) -> None:
+    with pytest.raises(ConfigError, match="share: got"):
+        cold_item_split(np.arange(9), 0, share)
+    with pytest.raises(ConfigError, match="share: got"):
+        global_time_split(np.arange(9), share)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "label"])
+def test_split_rows_goes_by_the_rule(rule: str, rows: tuple[Ints, Ints]) -> None:
+    users, time = rows
+    items = np.arange(len(users)) % 37
+    table = Interactions(users, items, np.zeros(len(users), dtype=np.int8), time=time)
+    expected = {
+        "random": random_split(users, 3),
+        "leave-one-out": leave_one_out(users, time, 3),
+        "time": time_split(users, time),
+        "global-time": global_time_split(time),
+        "cold-items": cold_item_split(items, 3),
+    }
+    np.testing.assert_array_equal(split_rows(table, rule, 3), expected[rule])
+    assert (rule in TIMED) == ("time" in rule)

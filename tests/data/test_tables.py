@@ -277,3 +277,72 @@ def test_modality_names_are_checked_before_anything_is_read(tmp_path: Path, name
 def test_options_that_do_not_fit(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_dataset(clicks(tmp_path), **options)
+
+
+def shop(tmp_path: Path, seed: int = 0) -> tuple[Path, pl.DataFrame]:
+    """A table with times in which many users and items have few rows, each pair once."""
+    rng = np.random.default_rng(seed)
+    frame = pl.DataFrame(
+        {
+            "user": [f"u{number}" for number in (90 * rng.random(500) ** 3).astype(int)],
+            "item": [f"i{number}" for number in (70 * rng.random(500) ** 3).astype(int)],
+            "when": rng.integers(100, size=500),
+        }
+    ).unique(["user", "item"], keep="first", maintain_order=True)
+    frame.write_csv(tmp_path / "shop.csv")
+    return tmp_path / "shop.csv", frame
+
+
+def core_rows(frame: pl.DataFrame, k: int) -> pl.DataFrame:
+    """The k-core by polars: whole users and items go until none is too small."""
+    while True:
+        left = frame.filter((pl.len().over("user") >= k) & (pl.len().over("item") >= k))
+        if left.height == frame.height:
+            return left
+        frame = left
+
+
+@pytest.mark.parametrize("rule", ["random", "leave-one-out", "time", "global-time", "cold-items"])
+def test_a_core_is_what_the_table_of_its_rows_gives(tmp_path: Path, rule: str) -> None:
+    path, frame = shop(tmp_path)
+    (tmp_path / "core").mkdir()
+    core_rows(frame, 4).write_csv(tmp_path / "core" / "shop.csv")
+    options: dict[str, Any] = {"time": "when", "split": rule}
+    data, expected = load_dataset(path, core=4, **options), load_dataset(tmp_path / "core" / "shop.csv", **options)
+    assert 20 < describe(data)["interactions"] < frame.height - 50
+    assert fingerprint(data) == fingerprint(expected)
+    assert data["user"].raw_id.tolist() == expected["user"].raw_id.tolist()
+    assert data["item"].raw_id.tolist() == expected["item"].raw_id.tolist()
+    assert data.source["core"] == 4
+    assert any("are not in the 4-core and are left out" in note for note in data.notes)
+
+
+def test_features_of_a_core_are_those_of_its_items(tmp_path: Path) -> None:
+    path, frame = shop(tmp_path)
+    order = frame["item"].unique(maintain_order=True)
+    listed = order.sort(descending=True)
+    listed.to_frame().write_csv(tmp_path / "items.csv")
+    number = [[int(item[1:])] for item in order]
+    np.save(tmp_path / "seen.npy", number)
+    np.save(tmp_path / "listed.npy", [[int(item[1:])] for item in listed])
+    pl.DataFrame({"item": order, "x": np.ravel(number)}).write_csv(tmp_path / "keyed.csv")
+    seen = load_dataset(path, core=4, features={"a": tmp_path / "seen.npy", "b": tmp_path / "keyed.csv"})
+    fixed = load_dataset(path, core=4, features={"a": tmp_path / "listed.npy"}, items=tmp_path / "items.csv")
+    assert fixed["item"].raw_id.tolist() == sorted(fixed["item"].raw_id.tolist(), reverse=True)
+    assert set(fixed["item"].raw_id.tolist()) == set(seen["item"].raw_id.tolist()) < set(order)
+    for data, name in ((seen, "a"), (seen, "b"), (fixed, "a")):
+        assert [f"i{value:.0f}" for (value,) in data["item"][name].tolist()] == data["item"].raw_id.tolist()
+        assert not data["item"][f"{name}_missing"].any()
+
+
+@pytest.mark.parametrize(
+    ("core", "error", "message"), [(0, ConfigError, "core: got 0"), (99, DataError, "the 99-core")]
+)
+def test_a_core_that_cannot_be(tmp_path: Path, core: int, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        load_dataset(clicks(tmp_path), core=core)
+
+
+def test_global_time_needs_times(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'global-time' needs the time column"):
+        load_dataset(clicks(tmp_path), split="global-time")

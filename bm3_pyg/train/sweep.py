@@ -1,0 +1,331 @@
+"""Search over models, settings and seeds on one dataset: a folder of runs, each in a process of its own.
+
+``OUT/SETTING/seed-N`` is a run folder like any other; ``OUT/sweep.yaml`` says what was asked for, ``OUT/table.md`` and
+``OUT/results.json`` what is known so far. A finished run is never repeated and a stopped one goes on where it was, so
+the same call takes up a sweep after a kill at any point.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from bm3_pyg.errors import BM3Error, ConfigError, RunError, one_line
+from bm3_pyg.files import write_text
+from bm3_pyg.train.config import TrainConfig
+from bm3_pyg.train.run import read_config
+from bm3_pyg.train.settings import split_settings
+
+SCHEMA = 1
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model with its ``KEY=VALUE`` settings, and what is done to the dataset's features before (for ablations)."""
+
+    model: str
+    settings: tuple[str, ...] = ()
+    corrupt: str | None = None
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        corrupt = () if self.corrupt is None else (f"corrupt={self.corrupt}",)
+        return "_".join((self.model, *self.settings, *corrupt)).replace("/", "-")
+
+    def __str__(self) -> str:
+        corrupt = () if self.corrupt is None else (f"features {self.corrupt}",)
+        return self.label or " ".join((self.model, *self.settings, *corrupt))
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is searched: ``settings`` x ``seeds`` on the dataset that ``load_dataset(**source)`` gives.
+
+    ``fixed`` are ``KEY=VALUE`` settings of every run; a model takes those that it knows.
+    """
+
+    source: Mapping[str, Any]
+    settings: tuple[Setting, ...]
+    seeds: tuple[int, ...]
+    fixed: tuple[str, ...] = ()
+    device: str = "auto"
+
+    def folder(self, out: Path, setting: Setting, seed: int) -> Path:
+        return out / setting.name / f"seed-{seed}"
+
+
+@dataclass
+class Outcome:
+    """What a run of a sweep came to: its metrics, an error, or neither yet."""
+
+    setting: Setting
+    seed: int
+    folder: Path
+    val: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.val or self.test)
+
+
+def run_sweep(sweep: Sweep, out: Path, jobs: int = 1, after_each: Any = None) -> list[Outcome]:
+    """Run what is not finished yet, ``jobs`` runs at a time, and return every outcome.
+
+    A run that fails is noted and does not stop the others; the next call tries it again.
+
+    Args:
+        sweep: what to search.
+        out: the folder of the runs; made, or taken up where an earlier call left it.
+        jobs: runs at a time; each gets an equal share of the processor's cores.
+        after_each: called with all outcomes so far whenever a run has ended.
+
+    Raises:
+        ConfigError: a setting is unknown to its model or out of range; nothing has been run then.
+        RunError: ``out`` holds a sweep of another dataset, or a run made with other settings.
+        KeyboardInterrupt: after Ctrl-C, once the runs in progress have saved their state.
+    """
+    _check(sweep, out)
+    write_text(out / "sweep.yaml", yaml.safe_dump(_plain(sweep), sort_keys=False))
+    waiting = [
+        (setting, seed)
+        for seed in sweep.seeds
+        for setting in sweep.settings
+        if not (sweep.folder(out, setting, seed) / "metrics.json").exists()
+    ]
+    done = len(sweep.settings) * len(sweep.seeds) - len(waiting)
+    progress = _Progress(done, len(waiting), jobs)
+    running: dict[subprocess.Popen[bytes], tuple[Setting, int]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                setting, seed = waiting.pop(0)
+                running[_start(sweep, out, setting, seed, jobs)] = setting, seed
+            for process in [process for process in running if process.poll() is not None]:
+                setting, seed = running.pop(process)
+                outcome = _outcome(sweep, out, setting, seed)
+                if not outcome.finished and outcome.error is None:
+                    outcome.error = f"ended with exit code {process.returncode}, see {outcome.folder}.log"
+                    write_text(_error_file(outcome.folder), outcome.error + "\n")
+                progress.ended(outcome)
+                if after_each is not None:
+                    after_each(outcomes(sweep, out))
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        for process in running:  # they have had the signal too
+            process.wait()
+        raise KeyboardInterrupt(f"stopped; the same command goes on with {out}") from None
+    finally:
+        for process in running:
+            process.terminate()
+        progress.close()
+    return outcomes(sweep, out)
+
+
+def outcomes(sweep: Sweep, out: Path) -> list[Outcome]:
+    """What is known of every run, in the order of settings and seeds."""
+    return [_outcome(sweep, out, setting, seed) for setting in sweep.settings for seed in sweep.seeds]
+
+
+def read_sweep(out: Path) -> Sweep:
+    """The sweep that a folder was made by.
+
+    Raises:
+        RunError: the folder holds none.
+    """
+    path = out / "sweep.yaml"
+    try:
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = tuple(Setting(**{**one, "settings": tuple(one["settings"])}) for one in plain["settings"])
+        return Sweep(plain["source"], settings, tuple(plain["seeds"]), tuple(plain["fixed"]), plain["device"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: not a sweep ({type(error).__name__}), expected what bm3 sweep writes") from error
+
+
+def train_one(sweep: Sweep, out: Path, setting: Setting, seed: int) -> None:
+    """Do one run of a sweep, or what is left of it; a second process waits for the first and finds it done."""
+    from bm3_pyg.data import load_dataset
+    from bm3_pyg.train.fit import fit
+    from bm3_pyg.train.settings import build_model
+
+    folder = sweep.folder(out, setting, seed)
+    with _locked(folder.with_name(f".{folder.name}.lock")):
+        if (folder / "metrics.json").exists():
+            return
+        training, options = _settings(sweep, setting)
+        data = load_dataset(**sweep.source, corrupt=setting.corrupt)
+        model = build_model(data, options, seed, sweep.device, setting.model)
+        config = TrainConfig(**{**training, "seed": seed})
+        fit(model, data, config, folder, resume=(folder / "config.yaml").exists())
+
+
+def knows(model: str, text: str) -> bool:
+    """Whether a model, or training, has the key of a ``KEY=VALUE`` setting."""
+    try:
+        split_settings([text], model)
+    except ConfigError:
+        return False
+    return True
+
+
+def _settings(sweep: Sweep, setting: Setting) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of training and of the model; the setting's own come before the fixed ones."""
+    own = {text.partition("=")[0] for text in setting.settings}
+    fixed = []
+    for text in sweep.fixed:
+        key = text.partition("=")[0]
+        if key in own:
+            continue
+        try:
+            split_settings([text], setting.model)
+        except ConfigError:
+            if not any(knows(other.model, text) for other in sweep.settings):
+                raise
+        else:
+            fixed.append(text)
+    return split_settings([*fixed, *setting.settings], setting.model)
+
+
+def _check(sweep: Sweep, out: Path) -> None:
+    names = [setting.name for setting in sweep.settings]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"sweep: {min(twice)} stands twice in the grid, expected each setting once")
+    for setting in sweep.settings:
+        training, _ = _settings(sweep, setting)
+        TrainConfig(**training)
+        for seed in sweep.seeds:
+            folder = sweep.folder(out, setting, seed)
+            if (folder / "config.yaml").exists():
+                _check_run(folder, sweep, setting)
+    if (out / "sweep.yaml").exists() and (before := read_sweep(out)).source != sweep.source:
+        raise RunError(f"{out}: holds a sweep of {before.source.get('source')!r}, expected a new folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{out}: cannot be written ({error.strerror})") from error
+
+
+def _check_run(folder: Path, sweep: Sweep, setting: Setting) -> None:
+    """Refuse a run that was made with other settings than the sweep asks for."""
+    training, options = _settings(sweep, setting)
+    saved = read_config(folder)
+    asked = {**asdict(TrainConfig(**training)), **options}
+    found = {**saved["train"], **saved["model"]["options"]}
+    for name in asked.keys() - {"seed", "checkpoint_seconds"}:
+        if found.get(name) != asked[name]:
+            raise RunError(
+                f"{folder}: was trained with {name} {found.get(name)!r}, expected {asked[name]!r}; choose another --out"
+            )
+
+
+def _start(sweep: Sweep, out: Path, setting: Setting, seed: int, jobs: int) -> subprocess.Popen[bytes]:
+    folder = sweep.folder(out, setting, seed)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _error_file(folder).unlink(missing_ok=True)
+    environment = dict(os.environ)
+    if jobs > 1:
+        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        environment = {"OMP_NUM_THREADS": threads, **environment}
+    command = [sys.executable, "-m", "bm3_pyg.train.sweep", str(out), setting.name, str(seed)]
+    with folder.with_name(f"{folder.name}.log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+
+
+def _outcome(sweep: Sweep, out: Path, setting: Setting, seed: int) -> Outcome:
+    folder = sweep.folder(out, setting, seed)
+    outcome = Outcome(setting, seed, folder)
+    if (folder / "metrics.json").exists():
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        outcome.val, outcome.test = metrics["val"], metrics["test"]
+    elif _error_file(folder).exists():
+        outcome.error = _error_file(folder).read_text(encoding="utf-8").strip()
+    return outcome
+
+
+def _error_file(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.error")
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a run; the system lets go of it however the process ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _plain(sweep: Sweep) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "source": dict(sweep.source),
+        "settings": [{**asdict(setting), "settings": list(setting.settings)} for setting in sweep.settings],
+        "seeds": list(sweep.seeds),
+        "fixed": list(sweep.fixed),
+        "device": sweep.device,
+    }
+
+
+class _Progress:
+    """A bar on a terminal, a line for each run elsewhere, with the time left."""
+
+    def __init__(self, done: int, waiting: int, jobs: int) -> None:
+        self.started = time.monotonic()
+        self.new, self.waiting, self.jobs = 0, waiting, jobs
+        self.bar = tqdm(total=done + waiting, initial=done, unit="run", disable=not sys.stderr.isatty())
+        self.done, self.total = done, done + waiting
+        if done and waiting:
+            self._say(f"{done} of {self.total} runs are finished already")
+
+    def ended(self, outcome: Outcome) -> None:
+        self.new += 1
+        left = (time.monotonic() - self.started) / self.new * (self.waiting - self.new)
+        if outcome.error is not None:
+            result = f"FAILED: {outcome.error}"
+        elif outcome.val:
+            result = f"validation Recall@20 {outcome.val['recall@20']:.4f}"
+        else:
+            result = "finished"
+        time_left = f"; about {left / 60:.0f} min left" if self.waiting > self.new else ""
+        self.bar.update(1)
+        self._say(f"[{self.done + self.new}/{self.total}] {outcome.setting}, seed {outcome.seed}: {result}{time_left}")
+
+    def close(self) -> None:
+        self.bar.close()
+
+    def _say(self, line: str) -> None:
+        self.bar.write(line, file=sys.stderr) if not self.bar.disable else print(line, file=sys.stderr, flush=True)
+
+
+def _main(out: str, name: str, seed: str) -> int:
+    """One run, in a process of its own; what goes wrong is left in a file beside its folder."""
+    sweep = read_sweep(Path(out))
+    setting = next(one for one in sweep.settings if one.name == name)
+    try:
+        train_one(sweep, Path(out), setting, int(seed))
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:  # the sweep goes on without this run, and its table says why
+        message = str(error) if isinstance(error, BM3Error) else f"{type(error).__name__}: {one_line(error)}"
+        write_text(_error_file(sweep.folder(Path(out), setting, int(seed))), message + "\n")
+        raise
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))
