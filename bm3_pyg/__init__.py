@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bm3_pyg.data import load_dataset
     from bm3_pyg.errors import BM3Error
     from bm3_pyg.eval import evaluate, recommend
-    from bm3_pyg.nn import BM3
+    from bm3_pyg.nn import BM3, BM3LightGCN
     from bm3_pyg.optim import build_optimizer
     from bm3_pyg.train import TrainConfig, fit, load_run
 
@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = [
     "BM3",
     "BM3Error",
+    "BM3LightGCN",
     "TrainConfig",
     "build_optimizer",
     "evaluate",
@@ -34,6 +35,7 @@ __all__ = [
 _HOMES = {
     "BM3": "nn",
     "BM3Error": "errors",
+    "BM3LightGCN": "nn",
     "TrainConfig": "train",
     "build_optimizer": "optim",
     "evaluate": "eval",

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from bm3_pyg.cli.data import add_data
 from bm3_pyg.cli.runs import QUIET, add_runs
+from bm3_pyg.cli.study import add_study
 from bm3_pyg.cli.transfer import add_transfer
 from bm3_pyg.errors import BM3Error
 
@@ -46,5 +47,6 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     add_data(verbs)
     add_runs(verbs)
+    add_study(verbs)
     add_transfer(verbs)
     return parser

@@ -1,26 +1,161 @@
-"""``bm3 data``: look at datasets."""
+"""``bm3 data``: prepare and look at datasets."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from bm3_pyg.cli.options import add_source, add_verb, load
+from bm3_pyg.cli.options import SPLITS, add_columns, add_source, add_verb, columns_of, load, pairs
+from bm3_pyg.errors import ConfigError, DataError
 
 
 def add_data(verbs: Any) -> None:
     """The commands below ``bm3 data``."""
-    data = verbs.add_parser("data", help="look at datasets").add_subparsers(metavar="COMMAND", required=True)
+    data = verbs.add_parser("data", help="prepare and look at datasets").add_subparsers(
+        metavar="COMMAND", required=True
+    )
+    _add_prepare(data)
+
     command = add_verb(data, "describe", _describe, "what is in a dataset", "bm3 data describe data/baby --json")
     add_source(command)
     command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("--picture", metavar="FILE", help="draw degrees, splits and gaps too, a .png, .svg or .pdf")
+
+
+def _add_prepare(data: Any) -> None:
+    command = add_verb(
+        data,
+        "prepare",
+        _prepare,
+        "make a dataset's folder from raw files: Amazon's, or your own",
+        "bm3 data prepare baby --root data\n"
+        "  bm3 data prepare baby --from downloads --text-encoder none --no-images\n"
+        "  bm3 data prepare --interactions clicks.csv --items items.csv --text-columns title,description --out shop",
+    )
+    command.add_argument("name", nargs="?", choices=["baby", "sports", "electronics"], help="an Amazon dataset")
+    command.add_argument("--split", choices=SPLITS, help="how to hold out (default: random)")
+    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split (default: 0)")
+    command.add_argument(
+        "--core", type=int, metavar="K", help="keep users and items with K interactions (default: 5 for Amazon's, none)"
+    )
+    command.add_argument(
+        "--text-encoder",
+        default="all-MiniLM-L6-v2",
+        metavar="NAME|PATH",
+        help="sentence-transformers model for texts, or none (default: all-MiniLM-L6-v2)",
+    )
+    command.add_argument("--out", metavar="DIR", help="folder to make (default for Amazon's: NAME in --root)")
+    amazon = command.add_argument_group("Amazon's files")
+    amazon.add_argument("--root", metavar="DIR", help="where the files go (default: data); raw files go below raw")
+    amazon.add_argument(
+        "--from", dest="from_", metavar="PATH", help="folder or archive with raw or MMRec files; nothing is downloaded"
+    )
+    amazon.add_argument("--no-images", action="store_true", help="leave the image features out (electronics: 8 GB)")
+    amazon.add_argument("--url", nargs="+", action="extend", metavar="FILE=URL", help="another address of a raw file")
+    amazon.add_argument("--offline", action="store_true", help="use what is there, say what is missing")
+    amazon.add_argument("--force", action="store_true", help="download again, whatever was recorded of a file")
+    own = command.add_argument_group("your own catalogue")
+    own.add_argument("--interactions", metavar="FILE", help="a .csv, .tsv or .parquet table")
+    own.add_argument("--items", metavar="FILE", help="a table of every item")
+    own.add_argument("--text-columns", metavar="NAME,NAME", help="columns of --items to encode as the feature text")
+    own.add_argument(
+        "--features", nargs="+", action="extend", metavar="NAME=PATH", help=".npy, table, or folder of ID.txt files"
+    )
+    add_columns(own)
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    logging.getLogger("bm3_pyg.prepare").setLevel(logging.INFO)
+    if (args.name is None) == (args.interactions is None):
+        raise ConfigError("bm3 data prepare: expected either a NAME (baby, sports, electronics) or --interactions")
+    unfit = _OWN if args.name else _AMAZON
+    if given := [option for option, name in unfit.items() if getattr(args, name)]:
+        raise ConfigError(f"{given[0]}: is for {'your own catalogue' if args.name else 'Amazon data'}, got it here too")
+    print(_prepare_amazon(args) if args.name else _prepare_catalogue(args))
+
+
+_AMAZON = {"--root": "root", "--from": "from_", "--no-images": "no_images", "--url": "url", "--offline": "offline"} | {
+    "--force": "force"
+}
+_OWN = {
+    "--items": "items",
+    "--text-columns": "text_columns",
+    "--features": "features",
+    "--user-column": "user_column",
+    "--item-column": "item_column",
+    "--time-column": "time_column",
+    "--rating-column": "rating_column",
+    "--label-column": "label_column",
+}
+
+
+def _prepare_amazon(args: argparse.Namespace) -> Path:
+    from bm3_pyg.data.amazon import prepare_amazon
+
+    options = {
+        "split": args.split or "random",
+        "seed": args.seed,
+        "core": 5 if args.core is None else args.core or None,
+        "text_encoder": _encoder(args),
+        "images": not args.no_images,
+        "urls": pairs(args.url, "--url"),
+        "offline": args.offline,
+        "force": args.force,
+        "out": args.out,
+    }
+    root = args.root or "data"
+    if args.from_ is None or not Path(args.from_).is_file():
+        return prepare_amazon(args.name, root, source=args.from_, **options)
+    from bm3_pyg.data.archive import extract
+
+    with TemporaryDirectory(prefix="bm3-") as folder:
+        files = extract(Path(args.from_), Path(folder) / "files")
+        places = {file.parent for file in files}
+        if len(places) != 1:
+            raise DataError(f"{args.from_}: holds files in {len(places)} folders, expected all raw files in one")
+        return prepare_amazon(args.name, root, source=places.pop(), **options)
+
+
+def _prepare_catalogue(args: argparse.Namespace) -> Path:
+    from bm3_pyg.data.prepare import prepare_catalogue
+
+    if args.out is None:
+        raise ConfigError("--interactions: expected --out with the folder to make")
+    encoder = _encoder(args)
+    columns = args.text_columns.split(",") if args.text_columns else []
+    if columns and encoder is None:
+        raise ConfigError("--text-encoder: got none with --text-columns, expected one of the two")
+    return prepare_catalogue(
+        args.interactions,
+        args.items,
+        args.out,
+        text_columns=columns,
+        features=pairs(args.features, "--features"),
+        core=args.core or None,
+        seed=args.seed,
+        split=args.split,
+        **({} if encoder is None else {"text_encoder": encoder}),
+        **columns_of(args),
+    )
+
+
+def _encoder(args: argparse.Namespace) -> str | None:
+    return None if args.text_encoder == "none" else str(args.text_encoder)
 
 
 def _describe(args: argparse.Namespace) -> None:
     from bm3_pyg.data import describe
 
-    card = describe(load(args))
+    data = load(args)
+    card = describe(data)
+    if args.picture is not None:
+        from bm3_pyg.report.picture import dataset_picture
+
+        dataset_picture(data, Path(args.picture))
     if args.json:
         print(json.dumps(card, indent=2))
         return

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 from bm3_pyg.errors import ConfigError
 
+MODELS = ("bm3", "popularity", "itemknn", "bprmf", "lightgcn", "vbpr", "freedom")
+"""Names of the models; a copy, so that help does not wait for PyTorch."""
+
+SPLITS = ("random", "leave-one-out", "time", "global-time", "cold-items", "label")
+
 SOURCE_HELP = """\
 PATH is a folder in MMRec's layout (NAME.inter and *_feat.npy), or a CSV, TSV or Parquet table of interactions
 (then --user-column, --item-column, --split and --features say how to read it); NAME is planted data made on the
@@ -39,22 +44,34 @@ def add_source(command: argparse.ArgumentParser, optional: bool = False, flag: s
         command.add_argument("source", metavar="PATH|NAME", nargs="?" if optional else None, help="see below")
     command.epilog = f"{SOURCE_HELP}\n{command.epilog}"
     table = command.add_argument_group("your own table")
-    table.add_argument("--user-column", metavar="NAME", help="(default: user)")
-    table.add_argument("--item-column", metavar="NAME", help="(default: item)")
-    table.add_argument("--time-column", metavar="NAME")
-    table.add_argument("--rating-column", metavar="NAME")
-    table.add_argument("--label-column", metavar="NAME", help="column with train, val, test or 0, 1, 2")
+    add_columns(table)
     table.add_argument(
         "--split",
         dest="split_by",
-        choices=["random", "leave-one-out", "time", "label"],
+        choices=SPLITS,
         help="how to hold out (default: label with --label-column, else random)",
     )
+    table.add_argument("--core", type=int, metavar="K", help="keep users and items with K interactions (default: all)")
     table.add_argument("--split-seed", type=int, metavar="N", help="seed of the split or planted data (default: 0)")
     table.add_argument(
         "--features", nargs="+", action="extend", metavar="NAME=FILE", help=".npy in item order, or table by item id"
     )
     table.add_argument("--items", metavar="FILE", help="every item id, in the order of .npy features")
+
+
+def add_columns(group: Any) -> None:
+    """Which columns of a table are what."""
+    group.add_argument("--user-column", metavar="NAME", help="(default: user)")
+    group.add_argument("--item-column", metavar="NAME", help="(default: item)")
+    group.add_argument("--time-column", metavar="NAME")
+    group.add_argument("--rating-column", metavar="NAME")
+    group.add_argument("--label-column", metavar="NAME", help="column with train, val, test or 0, 1, 2")
+
+
+def columns_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The columns that were named, as keyword arguments of :func:`bm3_pyg.load_dataset`."""
+    named = {name: getattr(args, f"{name}_column") for name in ("user", "item", "time", "rating", "label")}
+    return {name: column for name, column in named.items() if column is not None}
 
 
 def add_run(command: argparse.ArgumentParser) -> None:
@@ -84,17 +101,14 @@ def load(args: argparse.Namespace) -> HeteroData:
     from bm3_pyg.data import load_dataset
 
     options = {
-        "user": args.user_column,
-        "item": args.item_column,
-        "time": args.time_column,
-        "rating": args.rating_column,
-        "label": args.label_column,
         "split": args.split_by,
+        "core": args.core,
         "seed": args.split_seed,
         "features": pairs(args.features, "--features"),
         "items": args.items,
     }
-    return load_dataset(args.source, **{name: value for name, value in options.items() if value is not None})
+    given = {name: value for name, value in options.items() if value is not None}
+    return load_dataset(args.source, **columns_of(args), **given)
 
 
 def override(args: argparse.Namespace) -> HeteroData | None:

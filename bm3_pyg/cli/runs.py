@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bm3_pyg.cli.options import add_device, add_run, add_settings, add_source, add_verb, device, load, override
+from bm3_pyg.cli.options import MODELS, add_device, add_run, add_settings, add_source, add_verb, device, load, override
 from bm3_pyg.errors import ConfigError
 
 
@@ -18,12 +18,12 @@ def add_runs(verbs: Any) -> None:
         verbs,
         "train",
         _train,
-        "train BM3 and test it once, on the epoch with the best validation Recall@20",
+        "train a model and test it once, on the epoch with the best validation Recall@20",
         "bm3 train data/baby --out runs/baby --set num_layers=1 reg_weight=0.1 --seed 1",
     )
     add_source(command, optional=True)
     command.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/NAME, numbered if it exists)")
-    command.add_argument("--model", choices=["bm3"], default="bm3", help="the model (default: bm3)")
+    command.add_argument("--model", choices=MODELS, metavar="NAME", help=f"{', '.join(MODELS)} (default: bm3)")
     add_settings(command)
     command.add_argument("--seed", type=int, metavar="N", help="seed of weights, batches and masks (default: 0)")
     command.add_argument("--resume", action="store_true", help="go on with the run in --out")
@@ -74,12 +74,13 @@ def _train(args: argparse.Namespace) -> None:
         check_new(Path(args.out))
     if args.source is None and not (saved and saved["dataset"]["source"]):
         raise ConfigError("bm3 train: expected a dataset, a PATH or NAME")
-    training, options = split_settings(args.settings)
+    name = args.model or saved.get("model", {}).get("name", "bm3")
+    training, options = split_settings(args.settings, name)
     if args.seed is not None:
         training["seed"] = args.seed
     config = TrainConfig(**{**saved.get("train", {}), **training})
     data = load_dataset(**saved["dataset"]["source"]) if args.source is None else load(args)
-    model = build_model(data, {**saved.get("model", {}).get("options", {}), **options}, config.seed, args.device)
+    model = build_model(data, {**saved.get("model", {}).get("options", {}), **options}, config.seed, args.device, name)
     out = Path(args.out) if args.out else _fresh_folder(Path("runs") / data.name)
     callbacks = []
     if args.tensorboard:
@@ -90,8 +91,10 @@ def _train(args: argparse.Namespace) -> None:
 
     split = "test" if result.test else "val"
     if metrics := result.test or result.val:
-        popularity = evaluate(Popularity.from_data(data), data, split, mask=config.mask)
-        print(metrics_table({f"BM3 (epoch {result.best_epoch})": metrics, "Popularity": popularity}))
+        rows = {f"{type(model).__name__} (epoch {result.best_epoch})": metrics}
+        if not isinstance(model, Popularity):
+            rows["Popularity"] = evaluate(Popularity.from_data(data), data, split, mask=config.mask)
+        print(metrics_table(rows))
         print(f"{split} split of {data.name}, full ranking, {config.mask} items masked, seed {config.seed}")
     print(out)
 

@@ -4,6 +4,7 @@ from bm3_pyg.data.export import export_dataset
 from bm3_pyg.data.graph import describe, edges_of, fingerprint, index_of, modalities, raw_ids
 from bm3_pyg.data.load import load_dataset
 from bm3_pyg.data.planted import PLANTED
+from bm3_pyg.data.prepare import prepare_catalogue
 
 __all__ = [
     "PLANTED",
@@ -14,5 +15,6 @@ __all__ = [
     "index_of",
     "load_dataset",
     "modalities",
+    "prepare_catalogue",
     "raw_ids",
 ]

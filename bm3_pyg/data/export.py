@@ -13,6 +13,7 @@ from bm3_pyg.data.graph import edges_of, interactions_of, missing_of, modalities
 from bm3_pyg.data.ids import to_series
 from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.data.mmrec import write_mmrec
+from bm3_pyg.data.ogb_export import write_ogb
 from bm3_pyg.errors import ConfigError, DataError, nearest
 from bm3_pyg.files import atomic_folder
 
@@ -29,9 +30,10 @@ def export_dataset(data: HeteroData, out: str | Path, format: str) -> None:
             ``"parquet"``: interactions.parquet (user, item, label, time, rating; own ids), items.parquet (every item)
             and a NAME.parquet per modality (item, NAME; without the items whose feature was filled in), to be loaded
             with ``load_dataset("interactions.parquet", label="label", items="items.parquet", features={...})``.
+            ``"ogb"``: a folder that ``ogb.linkproppred`` reads, see :func:`bm3_pyg.data.ogb_export.write_ogb`.
 
     Raises:
-        ConfigError: The format is unknown.
+        ConfigError: The format is unknown, or ogb is not installed.
         DataError: ``out`` exists and is not an empty folder, or cannot be written.
     """
     if format not in FORMATS:
@@ -41,12 +43,16 @@ def export_dataset(data: HeteroData, out: str | Path, format: str) -> None:
         raise DataError(f"{out}: exists already, expected a new or empty folder")
     try:
         with atomic_folder(out) as folder:
-            FORMATS[format](data, folder)
+            FORMATS[format](data, folder, out.resolve())
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
 
 
-def _write_npy(data: HeteroData, folder: Path) -> None:
+def _write_mmrec(data: HeteroData, folder: Path, out: Path) -> None:
+    write_mmrec(data, folder)
+
+
+def _write_npy(data: HeteroData, folder: Path, out: Path) -> None:
     for split in SPLITS:
         np.save(folder / f"{split}_edges.npy", edges_of(data, split).numpy())
     for name, values in modalities(data).items():
@@ -56,7 +62,7 @@ def _write_npy(data: HeteroData, folder: Path) -> None:
         np.save(folder / f"{kind}_ids.npy", raw_ids(data, kind), allow_pickle=False)
 
 
-def _write_parquet(data: HeteroData, folder: Path) -> None:
+def _write_parquet(data: HeteroData, folder: Path, out: Path) -> None:
     rows = interactions_of(data)
     rows = rows.take(np.argsort(rows.users, kind="stable"))  # so that users keep their order when loaded again
     users, items = to_series(raw_ids(data, "user")), to_series(raw_ids(data, "item"))
@@ -79,8 +85,9 @@ def _write_parquet(data: HeteroData, folder: Path) -> None:
         pl.DataFrame({"item": items[present], name: features}).write_parquet(folder / f"{name}.parquet")
 
 
-FORMATS: dict[str, Callable[[HeteroData, Path], None]] = {
-    "mmrec": write_mmrec,
+FORMATS: dict[str, Callable[[HeteroData, Path, Path], None]] = {  # data, the folder to write into, its later name
+    "mmrec": _write_mmrec,
     "npy": _write_npy,
     "parquet": _write_parquet,
+    "ogb": write_ogb,
 }

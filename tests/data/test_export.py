@@ -99,8 +99,10 @@ def test_npy(tmp_path: Path, table: HeteroData) -> None:
     assert len(arrays) == 7
 
 
-@pytest.mark.parametrize("kind", ["mmrec", "npy", "parquet"])
+@pytest.mark.parametrize("kind", ["mmrec", "npy", "parquet", "ogb"])
 def test_hand_made_data(tmp_path: Path, kind: str) -> None:
+    if kind == "ogb":
+        pytest.importorskip("ogb")
     data = HeteroData()
     data["user"].num_nodes = 2
     data["item"].x = torch.rand(3, 5, dtype=torch.float16, requires_grad=True)

@@ -1,0 +1,93 @@
+"""The published datasets for those who work with PyG's dataset classes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch_geometric.data import InMemoryDataset
+from torch_geometric.data.dataset import files_exist
+
+from bm3_pyg.data.amazon.prepare import Choice, prepare_amazon, prepared_folder
+from bm3_pyg.data.amazon.sources import at_hand, gather, wanted
+from bm3_pyg.data.card import CARD, read_card
+from bm3_pyg.data.load import load_dataset
+from bm3_pyg.data.text import DEFAULT
+
+
+class AmazonMultimodal(InMemoryDataset):
+    r"""Amazon baby, sports or electronics with text and image features, as one :class:`HeteroData`.
+
+    ``AmazonMultimodal("data", "baby")[0]`` is ``load_dataset(prepare_amazon("baby", "data"))``: raw files are
+    downloaded into ``data/raw`` and prepared into ``data/baby``, unless they are there already. What is read back is
+    the prepared folder's tables and arrays, never a pickle.
+
+    Args:
+        root: Folder of the raw and prepared files.
+        name: ``"baby"``, ``"sports"`` or ``"electronics"``.
+        transform: Applied to the data at every access.
+        force_reload: Prepare anew even if the prepared folder is there.
+        split, seed, core, text_encoder, images, urls, offline: As in
+            :func:`bm3_pyg.data.amazon.prepare_amazon`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        name: str,
+        *,
+        split: str = "random",
+        seed: int = 0,
+        core: int | None = 5,
+        text_encoder: str | Path | None = DEFAULT,
+        images: bool = True,
+        urls: Mapping[str, str] | None = None,
+        offline: bool = False,
+        transform: Callable[[Any], Any] | None = None,
+        force_reload: bool = False,
+    ) -> None:
+        self.name = name
+        self._choice = Choice(split, seed, core)
+        self._features: dict[str, Any] = {"text_encoder": text_encoder, "images": images}
+        self._fetching: dict[str, Any] = {"urls": urls, "offline": offline}
+        super().__init__(str(root), transform, force_reload=force_reload)
+        self._data = load_dataset(self.processed_dir)
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        there = at_hand(self.name, [Path(self.raw_dir)])
+        texts, images = self._features["text_encoder"] is not None, bool(self._features["images"])
+        return wanted(self.name, self._choice.core, texts, images, there)
+
+    @property
+    def processed_dir(self) -> str:
+        return str(prepared_folder(self.name, Path(self.root), self._choice))
+
+    @property
+    def processed_file_names(self) -> list[str]:
+        return [CARD]
+
+    def download(self) -> None:
+        gather(self.raw_file_names, self.name, Path(self.root), {}, source=None, **self._fetching)
+
+    def process(self) -> None:
+        prepare_amazon(self.name, self.root, **asdict(self._choice), **self._features, **self._fetching)
+
+    def _download(self) -> None:
+        """Not if it is prepared already: the raw files may be gone by then."""
+        if self.force_reload or not files_exist(self.processed_paths):
+            super()._download()
+
+    def _process(self) -> None:
+        """Without the base class's ``pre_transform.pt``, which it would unpickle the next time.
+
+        A prepared folder goes through :meth:`process` too, which refuses it if its settings are others.
+        """
+        folder = Path(self.processed_dir)
+        if self.force_reload and folder.exists():
+            read_card(folder)  # refuses a folder that is not ours to remove
+            shutil.rmtree(folder)
+        self.process()

@@ -1,0 +1,171 @@
+"""A prepared folder: a dataset in MMRec's layout with a card that says what is in it and how it came about.
+
+``card.json`` is for programs, ``README.md`` says the same for people.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.data.graph import describe
+from bm3_pyg.data.interactions import SPLITS
+from bm3_pyg.data.mmrec import write_mmrec
+from bm3_pyg.data.reading import file_sha256
+from bm3_pyg.errors import DataError
+from bm3_pyg.files import atomic_folder
+
+CARD = "card.json"
+SCHEMA = 1
+PACKAGES = ("bm3-pyg", "numpy", "polars", "torch", "torch-geometric", "sentence-transformers")
+
+
+def is_prepared(out: Path, settings: Mapping[str, Any], sources: Mapping[str, Path]) -> bool:
+    """Whether ``out`` was prepared with these settings from these files; of ``sources`` only those on its card count.
+
+    Raises:
+        DataError: ``out`` holds something else.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    card = read_card(out)
+    for key in {**card["settings"], **settings}:
+        was, now = card["settings"].get(key), settings.get(key)
+        if was != now:
+            raise DataError(f"{out}: was prepared with {key} {was!r}, not {now!r}; remove it or choose another folder")
+    for name, path in sources.items():
+        known = card["sources"].get(name)
+        if known and (path.stat().st_size != known["bytes"] or file_sha256(path) != known["sha256"]):
+            raise DataError(f"{out}: was prepared from another {name} than {path}; remove it or choose another folder")
+    return True
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of a prepared folder; a :class:`DataError` where there is none."""
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        card = None
+    if not isinstance(card, dict) or card.get("schema") != SCHEMA:
+        raise DataError(f"{folder}: exists but has no {CARD} of schema {SCHEMA}, expected a prepared or a new folder")
+    return card
+
+
+def write_prepared(
+    data: HeteroData,
+    out: Path,
+    *,
+    settings: Mapping[str, Any],
+    sources: Mapping[str, Path],
+    steps: list[dict[str, Any]],
+    about: str = "",
+) -> None:
+    """Write the folder ``out``, whole or not at all.
+
+    Args:
+        data: The dataset.
+        out: A folder that does not exist yet or is empty.
+        settings: What it depends on beside its sources, as JSON can hold it.
+        sources: The files it was made of, by name.
+        steps: What each step left and dropped: ``{"step": str, "dropped": int, "left": int}``.
+        about: Markdown that goes to README.md before the counts.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+    told = describe(data)
+    card = {
+        "schema": SCHEMA,
+        "name": told.pop("name"),
+        "settings": dict(settings),
+        "sources": {
+            name: {"bytes": path.stat().st_size, "sha256": data.files.get(name) or file_sha256(path)}
+            for name, path in sources.items()
+        },
+        "steps": steps,
+        **{key: value for key, value in told.items() if key != "files"},
+        "versions": _versions(),
+    }
+    try:
+        with atomic_folder(out) as folder:
+            write_mmrec(data, folder)
+            card["files"] = {
+                path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+                for path in sorted(folder.iterdir())
+            }
+            (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(card_text(card, about), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
+def card_text(card: Mapping[str, Any], about: str = "") -> str:
+    """The card as Markdown."""
+    pairs = [(key, json.dumps(value)) for key, value in card["settings"].items()]
+    parts = [
+        f"# {card['name']}",
+        about.strip(),
+        "`bm3 train` and `load_dataset` take this folder as it is (MMRec's layout); `card.json` holds what follows.",
+        "## Counts",
+        _table(["", ""], _counts(card)),
+        "## Splits",
+        _table(
+            ["", "interactions", "users", "items", "pairs twice"],
+            [
+                (split, *(f"{card[key][split]:,}" for key in ("splits", "split_users", "split_items", "duplicates")))
+                for split in SPLITS
+            ],
+        ),
+        f"Pairs in two splits: {sum(card['leaks'].values()):,}.",
+        "## How it was made",
+        _table(["setting", "value"], pairs),
+        _table(["step", "dropped", "left"], [(s["step"], f"{s['dropped']:,}", f"{s['left']:,}") for s in card["steps"]])
+        if card["steps"]
+        else "",
+        "\n".join(f"- {note}" for note in card["notes"]),
+        "## Files",
+        _table(["source", "bytes", "SHA-256"], _hashes(card["sources"])),
+        _table(["written", "bytes", "SHA-256"], _hashes(card["files"])),
+        f"Fingerprint: `{card['fingerprint']}`. Made with "
+        + ", ".join(f"{name} {number}" for name, number in card["versions"].items())
+        + ".",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _counts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [(key, f"{card[key]:,}") for key in ("users", "items", "interactions")]
+    rows.append(("sparsity", f"{card['sparsity']:.4%}"))
+    for kind, degree in card["degrees"].items():
+        spread = f"{degree['min']:,} to {degree['max']:,}, median {degree['median']:g}, mean {degree['mean']:.2f}"
+        rows.append((f"training interactions per {kind}", spread))
+    rows.append(("users without training interactions", f"{card['users_without_training']:,}"))
+    rows.append(("items without training interactions", f"{card['cold_items']:,}"))
+    for name, modality in card["modalities"].items():
+        rows.append((f"feature {name}", f"{modality['dim']:,}-d, {modality['missing']:,} items without"))
+    return rows
+
+
+def _hashes(files: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    return [(name, f"{file['bytes']:,}", f"`{file['sha256']}`") for name, file in files.items()]
+
+
+def _table(headers: list[str], rows: list[Any]) -> str:
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

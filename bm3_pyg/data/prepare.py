@@ -1,0 +1,186 @@
+"""Your own catalogue as a prepared folder, and the steps that preparing any dataset shares."""
+
+from __future__ import annotations
+
+import logging
+import time as clock
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.data.card import is_prepared, write_prepared
+from bm3_pyg.data.features import fill_missing, missing_note
+from bm3_pyg.data.graph import check_modality_name, raw_ids
+from bm3_pyg.data.ids import positions, read_ids, to_series
+from bm3_pyg.data.load import load_dataset
+from bm3_pyg.data.reading import TABLE_SUFFIXES, column, read_table
+from bm3_pyg.data.text import DEFAULT, encode_texts, read_text_folder
+from bm3_pyg.errors import ConfigError, DataError
+
+TEXT = "text"
+
+
+def prepare_catalogue(
+    interactions: str | Path,
+    items: str | Path | None,
+    out: str | Path,
+    *,
+    text_columns: Sequence[str] = (),
+    text_encoder: str | Path = DEFAULT,
+    features: Mapping[str, str | Path] | None = None,
+    user: str = "user",
+    item: str = "item",
+    time: str | None = None,
+    rating: str | None = None,
+    label: str | None = None,
+    split: str | None = None,
+    core: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """Prepare your own interactions and items into the folder ``out``, which :func:`bm3_pyg.load_dataset` reads.
+
+    Args:
+        interactions: A .csv, .tsv or .parquet table with a row per interaction.
+        items: A table of every item (column ``item``), in whose order the items are numbered; without it they are those
+            that occur, in order of first appearance.
+        out: A folder that does not exist yet; one prepared with the same options from the same files is left as it is.
+        text_columns: Columns of ``items`` that, joined by spaces, are encoded as the modality ``text``.
+        text_encoder: A sentence encoder, by name or path.
+        features: Per modality a .npy array [I, d] in item order, a table with the column ``item``, or a folder of
+            texts, one file per item, which are encoded too.
+        user, item, time, rating, label, split, core, seed: As in :func:`bm3_pyg.load_dataset`.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        DataError: Something is wrong with a file, or ``out`` holds something else; one line says what.
+        ConfigError: An option is unknown or does not go with the others.
+    """
+    out, given = Path(out), {name: Path(path) for name, path in (features or {}).items()}
+    folders = {name: path for name, path in given.items() if path.is_dir()}
+    arrays = {name: path for name, path in given.items() if path not in folders.values()}
+    listed = None if items is None else Path(items)
+    _check_texts(listed, text_columns, given)
+    settings = {
+        "interactions": Path(interactions).name,
+        "items": None if listed is None else listed.name,
+        "text_columns": list(text_columns),
+        "text_encoder": str(text_encoder) if text_columns or folders else None,
+        "features": {name: path.name for name, path in given.items()},
+        **{"user": user, "item": item, "time": time, "rating": rating, "label": label},
+        **{"split": split or ("random" if label is None else "label"), "core": core, "seed": seed},
+    }
+    with step("read, filter and split"):
+        data = load_dataset(
+            interactions,
+            seed=seed,
+            user=user,
+            item=item,
+            time=time,
+            rating=rating,
+            label=label,
+            split=split,
+            core=core,
+            features=arrays,
+            items=items,
+        )
+    sources = dict(_named(data, [Path(interactions), listed, *arrays.values()]))
+    texts = {name: read_text_folder(path, to_series(raw_ids(data, "item"))) for name, path in folders.items()}
+    settings["folders"] = {name: digest for name, (_, _, _, digest) in texts.items()}
+    if is_prepared(out, settings, sources):
+        return reused(out)
+    if text_columns and listed is not None:
+        add_texts(data, TEXT, _column_texts(listed, item, text_columns, data), str(text_encoder))
+    for name, (found, _, notes, _) in texts.items():
+        add_texts(data, name, found, str(text_encoder), notes)
+    data.name = out.resolve().name
+    with step("write"):
+        write_prepared(data, out, settings=settings, sources=sources, steps=[])
+    return out
+
+
+def add_texts(data: HeteroData, name: str, texts: Sequence[str], encoder: str, notes: Sequence[str] = ()) -> None:
+    """Put the encoded ``texts`` [I] of the items on ``data`` as the modality ``name``; see :func:`text_features`."""
+    values, missing, remarks = text_features(texts, name, encoder)
+    data["item"][name] = torch.from_numpy(values)
+    data["item"][f"{name}_missing"] = torch.from_numpy(missing)
+    tell([*notes, *remarks])
+    data.notes += [*notes, *remarks]
+
+
+def text_features(
+    texts: Sequence[str], name: str, encoder: str
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]:
+    """Embeddings [I, d] of ``texts`` [I]; empty ones get the mean of the others, the mask [I] and a note say so.
+
+    Raises:
+        DataError: Every text is empty.
+    """
+    missing = np.array([not text.strip() for text in texts], dtype=bool)
+    if missing.all():
+        raise DataError(f"{name}: none of the {len(missing):,} items has a text, expected some")
+    with step("encode texts"):
+        encoded = encode_texts([text for text in texts if text.strip()], encoder)
+    if not missing.any():
+        return encoded, missing, []
+    values = np.empty((len(missing), encoded.shape[1]), dtype=np.float32)
+    values[~missing] = encoded
+    fill_missing(values, missing)
+    return values, missing, [missing_note(name, int(missing.sum()), len(missing))]
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Log the seconds that a step took."""
+    start = clock.perf_counter()
+    yield
+    logging.getLogger("bm3_pyg.prepare").info("%s: %.1f s", name, clock.perf_counter() - start)
+
+
+def tell(notes: Sequence[str]) -> None:
+    """Log what users should know about their data."""
+    for note in notes:
+        logging.getLogger("bm3_pyg").warning(note)
+
+
+def reused(out: Path) -> Path:
+    """``out``, with a word that it was there already."""
+    logging.getLogger("bm3_pyg.prepare").info("%s was prepared before from the same files and settings", out)
+    return out
+
+
+def _check_texts(items: Path | None, columns: Sequence[str], features: Mapping[str, Path]) -> None:
+    for name in features:
+        check_modality_name(name, "features")
+    if columns and (items is None or items.suffix.lower() not in TABLE_SUFFIXES):
+        raise ConfigError(f"text_columns: items is {items}, expected a .csv, .tsv or .parquet table with them")
+    if columns and TEXT in features:
+        raise ConfigError(f"features: {TEXT!r} is there already, from text_columns; expected another name")
+
+
+def _column_texts(items: Path, item: str, columns: Sequence[str], data: HeteroData) -> list[str]:
+    """Per item of ``data`` its ``columns`` joined by spaces; whitespace runs become one space."""
+    table = read_table(items)
+    parts = []
+    for name in columns:
+        values = column(table, name)
+        if values.dtype.is_nested():
+            raise DataError(f"{items}: column {name!r} has type {values.dtype}, expected text")
+        parts.append(values.cast(pl.String).fill_null("").to_list())
+    at = positions(read_ids(table, item), to_series(raw_ids(data, "item")))
+    return [" ".join(" ".join(part[row] for part in parts).split()) for row in at]
+
+
+def _named(data: HeteroData, paths: Sequence[Path | None]) -> Iterator[tuple[str, Path]]:
+    """Each file under the name that ``data.files`` has for it."""
+    for path in paths:
+        if path is not None:
+            own = f"{path.parent.name}/{path.name}"
+            yield (own if own in data.files else path.name), path

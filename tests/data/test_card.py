@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.data import describe, fingerprint, load_dataset
+from bm3_pyg.data.card import is_prepared, read_card, write_prepared
+from bm3_pyg.errors import DataError
+
+SETTINGS = {"split": "random", "seed": 0}
+
+
+@pytest.fixture
+def data() -> HeteroData:
+    return load_dataset("demo")
+
+
+def write(data: HeteroData, out: Path, **options: Any) -> None:
+    source = out.parent / "clicks.csv"
+    source.write_text("some clicks")
+    steps = [{"step": "read", "dropped": 0, "left": 9}, {"step": "5-core", "dropped": 2, "left": 7}]
+    write_prepared(data, out, **{"settings": SETTINGS, "sources": {"clicks.csv": source}, "steps": steps, **options})
+
+
+def test_the_folder_loads_as_the_data_and_the_card_says_so(tmp_path: Path, data: HeteroData) -> None:
+    write(data, tmp_path / "out", about="Whence it came.")
+    loaded, card = load_dataset(tmp_path / "out"), read_card(tmp_path / "out")
+    assert card["fingerprint"] == fingerprint(loaded) == fingerprint(data)
+    told = describe(loaded)
+    for key in ("users", "items", "splits", "split_users", "degrees", "sparsity", "modalities", "leaks", "duplicates"):
+        assert card[key] == told[key]
+    assert card["settings"] == SETTINGS
+    assert card["sources"] == {"clicks.csv": {"bytes": 11, "sha256": hashlib.sha256(b"some clicks").hexdigest()}}
+    on_disk = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert set(on_disk) == {*card["files"], "card.json", "README.md"}
+    for name, file in card["files"].items():
+        assert file == {"bytes": len(on_disk[name]), "sha256": hashlib.sha256(on_disk[name]).hexdigest()}
+    assert card["versions"]["torch-geometric"]
+    text = (tmp_path / "out" / "README.md").read_text()
+    for part in ("# demo", "Whence it came.", "30,000", "5-core", card["fingerprint"], *card["notes"]):
+        assert part in text
+
+
+def test_writing_again_gives_the_same_bytes(tmp_path: Path, data: HeteroData) -> None:
+    for out in ("one", "two"):
+        write(data, tmp_path / out)
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def test_is_prepared(tmp_path: Path, data: HeteroData) -> None:
+    out, clicks, other = tmp_path / "out", tmp_path / "clicks.csv", tmp_path / "other.csv"
+    assert not is_prepared(out, SETTINGS, {})
+    out.mkdir()
+    assert not is_prepared(out, SETTINGS, {})
+    write(data, out)
+    other.touch()
+    assert is_prepared(out, SETTINGS, {"clicks.csv": clicks, "unused.csv": other})
+    assert is_prepared(out, SETTINGS, {})
+    for changed, message in (
+        ({**SETTINGS, "seed": 1}, "was prepared with seed 0, not 1; remove it or choose another folder"),
+        ({**SETTINGS, "core": 5}, "was prepared with core None, not 5"),
+        ({"seed": 0}, "was prepared with split 'random', not None"),
+    ):
+        with pytest.raises(DataError, match=message):
+            is_prepared(out, changed, {})
+    clicks.write_text("same bytes.")
+    with pytest.raises(DataError, match=r"was prepared from another clicks\.csv than .*clicks\.csv; remove it"):
+        is_prepared(out, SETTINGS, {"clicks.csv": clicks})
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"schema": 99}', "\x00"])
+def test_a_folder_that_is_not_ours(tmp_path: Path, text: str | None) -> None:
+    (tmp_path / "other").touch()
+    if text is not None:
+        (tmp_path / "card.json").write_text(text)
+    with pytest.raises(
+        DataError, match=r"exists but has no card\.json of schema 1, expected a prepared or a new folder"
+    ):
+        is_prepared(tmp_path, SETTINGS, {})
+
+
+def test_nothing_is_left_when_it_fails(tmp_path: Path, data: HeteroData) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "kept").touch()
+    with pytest.raises(DataError, match="out: cannot be written"):
+        write(data, out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clicks.csv", "out"]
+    with pytest.raises(TypeError):
+        write(data, tmp_path / "new", settings={"seed": object()})
+    assert not (tmp_path / "new").exists()
