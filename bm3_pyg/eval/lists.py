@@ -1,17 +1,23 @@
-"""Top-k lists in the users' own ids, as files."""
+"""Top-k lists in the users' and items' own ids, as tables and files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import index_of, raw_ids
+from bm3_pyg.data.ids import read_ids as read_id_column
+from bm3_pyg.data.ids import to_series
+from bm3_pyg.data.reading import read_table
 from bm3_pyg.errors import ConfigError, DataError, check_number
+from bm3_pyg.eval.new_users import recommend_new
 from bm3_pyg.eval.recommend import recommend
+from bm3_pyg.eval.similar import similar_items
 from bm3_pyg.files import atomic_file
 from bm3_pyg.protocols import Recommender
 
@@ -45,32 +51,67 @@ def write_recommendations(
         ConfigError: for another suffix, or k below 1.
         DataError: for ids that are not in ``data``, which it names.
     """
-    out = Path(out)
-    if out.suffix not in SUFFIXES:
-        raise ConfigError(f"{out}: got suffix {out.suffix or 'none'!r}, expected {', '.join(SUFFIXES)}")
+    _check_suffix(out)
     rows = torch.arange(data["user"].num_nodes) if users is None else index_of(data, "user", users)
     allowed = None if candidates is None else index_of(data, "item", candidates)
     check_number("k", k, int, 1)
     k = min(k, data["item"].num_nodes)
     ids, scores = recommend(model, rows, k, data if exclude_seen else None, allowed)
-    user, position = (ids >= 0).nonzero(as_tuple=True)
-    table = pl.DataFrame(
-        {
-            "user": raw_ids(data, "user")[rows[user].numpy()],
-            "rank": position.numpy() + 1,
-            "item": raw_ids(data, "item")[ids[user, position].numpy()],
-            "score": scores[user, position].numpy(),
-        }
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(out) as temporary:
-        if out.suffix == ".parquet":
-            table.write_parquet(temporary)
-        elif out.suffix == ".csv":
-            table.write_csv(temporary)
-        else:
-            table.write_ndjson(temporary)
-    return table.height
+    names = to_series(raw_ids(data, "user"))[rows.numpy()]
+    return _write(_table(data, names.rename("user"), ids, scores), out)
+
+
+def write_new_recommendations(
+    model: Recommender,
+    data: HeteroData,
+    out: str | Path,
+    histories: Mapping[str | int, Sequence[str | int]],
+    k: int = 20,
+    candidates: Sequence[str | int] | None = None,
+) -> int:
+    """As :func:`write_recommendations`, for new users given the own ids of each one's items; see
+    :func:`~bm3_pyg.eval.recommend_new`.
+
+    Raises:
+        ConfigError: for another suffix or model, or k below 1.
+        DataError: for item ids that are not in ``data``, which it names.
+    """
+    _check_suffix(out)
+    check_number("k", k, int, 1)
+    items = index_of(data, "item", [item for history in histories.values() for item in history])
+    allowed = None if candidates is None else index_of(data, "item", candidates)
+    places = [part.tolist() for part in items.split([len(history) for history in histories.values()])]
+    ids, scores = recommend_new(model, places, min(k, data["item"].num_nodes), allowed)
+    return _write(_table(data, pl.Series("user", [str(user) for user in histories], pl.String), ids, scores), out)
+
+
+def similar_table(model: Recommender, data: HeteroData, items: Sequence[str | int], k: int = 10) -> pl.DataFrame:
+    """The k items most like each of ``items`` (own ids), a row each: item, rank (from 1), similar, cosine.
+
+    See :func:`~bm3_pyg.eval.similar_items`.
+
+    Raises:
+        ConfigError: if k is below 1, or the model has no embeddings.
+        DataError: for ids that are not in ``data``, which it names.
+    """
+    rows = index_of(data, "item", items)
+    check_number("k", k, int, 1)
+    ids, cosines = similar_items(model, rows, min(k, data["item"].num_nodes))
+    names = to_series(raw_ids(data, "item"))[rows.numpy()]
+    table = _table(data, names.rename("of"), ids, cosines)
+    return table.rename({"item": "similar", "score": "cosine"}).rename({"of": "item"})
+
+
+def read_histories(path: str | Path) -> dict[str | int, list[str | int]]:
+    """Each user's items, from a .csv, .tsv or .parquet table with columns user and item; users in order of appearance.
+
+    Raises:
+        DataError: if the file is missing or not such a table.
+    """
+    table = read_table(path)
+    pairs = pl.DataFrame({name: read_id_column(table, name) for name in ("user", "item")})
+    grouped = pairs.group_by("user", maintain_order=True).agg("item")
+    return dict(zip(grouped["user"].to_list(), grouped["item"].to_list(), strict=True))
 
 
 def read_ids(path: str | Path) -> list[str]:
@@ -89,3 +130,35 @@ def read_ids(path: str | Path) -> list[str]:
     if not ids:
         raise DataError(f"{path}: empty, expected ids, one a line")
     return ids
+
+
+def _table(data: HeteroData, names: pl.Series, ids: Tensor, scores: Tensor) -> pl.DataFrame:
+    """A row for each entry of ``ids`` [B, k] that is not -1; ``names`` [B] are those whose lists they are."""
+    row, position = (part.numpy() for part in (ids >= 0).nonzero(as_tuple=True))
+    return pl.DataFrame(
+        {
+            names.name: names[row],
+            "rank": position + 1,
+            "item": to_series(raw_ids(data, "item"))[ids[row, position].numpy()],
+            "score": scores[row, position].numpy(),
+        }
+    )
+
+
+def _check_suffix(out: str | Path) -> None:
+    suffix = Path(out).suffix
+    if suffix not in SUFFIXES:
+        raise ConfigError(f"{out}: got suffix {suffix or 'none'!r}, expected {', '.join(SUFFIXES)}")
+
+
+def _write(table: pl.DataFrame, out: str | Path) -> int:
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out) as temporary:
+        if out.suffix == ".parquet":
+            table.write_parquet(temporary)
+        elif out.suffix == ".csv":
+            table.write_csv(temporary)
+        else:
+            table.write_ndjson(temporary)
+    return table.height

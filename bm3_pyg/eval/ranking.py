@@ -71,7 +71,8 @@ class Ragged:
 class RankingTask:
     """What one evaluation ranks: the users with positives, their positives, and the items hidden from them.
 
-    ``dropped`` counts the users with positives but without training interactions, who are left out.
+    ``dropped`` counts the users with positives but without training interactions, who are left out. ``barred`` [I] is
+    true for the items that are not candidates, if not all are.
     """
 
     users: Tensor
@@ -79,6 +80,7 @@ class RankingTask:
     hidden: Ragged
     num_items: int
     dropped: int
+    barred: Tensor | None = None
 
 
 def evaluate(
@@ -88,6 +90,10 @@ def evaluate(
     k: Sequence[int] = TOP_K,
     mask: str = "train",
     memory_mb: int = MEMORY_MB,
+    *,
+    candidates: Tensor | Sequence[int] | None = None,
+    sampled: int | None = None,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Metrics of a full ranking, means over the users with positives in ``split`` and training interactions.
 
@@ -98,18 +104,32 @@ def evaluate(
         k: cut-offs; one beyond the catalogue ranks the whole catalogue.
         mask: ``train`` hides training items from the ranking; ``seen`` hides validation items at test too.
         memory_mb: size in MiB of a block of scores.
+        candidates: item ids to rank, for example the cold ones; all items by default. Positives that are no candidates
+            do not count, and users without any others are left out.
+        sampled: rank each positive among this many sampled negatives instead, as much of the literature does; see
+            :func:`bm3_pyg.eval.sampled.rank_sampled` for the metrics and why a full ranking is to be preferred.
+            ``k`` and ``mask`` have no say then.
+        seed: of the sampled negatives.
 
     Returns:
-        ``{"recall@5": ..., "ndcg@5": ..., ...}``, unrounded: Recall, NDCG, Precision, MAP, MRR and HitRate at each k.
+        ``{"recall@5": ..., "ndcg@5": ..., ...}``, unrounded: Recall, NDCG, Precision, MAP, MRR and HitRate at each k;
+        with ``sampled=100``, ``{"sampled-100 mrr": ..., "sampled-100 hits@1": ..., ...}``.
 
     Raises:
         ConfigError: for an unknown split or mask, or a k below 1.
-        DataError: if no user has positives in the split.
+        DataError: if no user has positives in the split, or a candidate is out of range.
     """
-    return rank(model.scorer(), ranking_task(data, split, mask), k, memory_mb)
+    task = ranking_task(data, split, mask, candidates)
+    if sampled is None:
+        return rank(model.scorer(), task, k, memory_mb)
+    from bm3_pyg.eval.sampled import rank_sampled
+
+    return rank_sampled(model.scorer(), task, data, sampled, seed, memory_mb)
 
 
-def ranking_task(data: HeteroData, split: str, mask: str = "train") -> RankingTask:
+def ranking_task(
+    data: HeteroData, split: str, mask: str = "train", candidates: Tensor | Sequence[int] | None = None
+) -> RankingTask:
     """Prepare an evaluation of ``split``, to be ranked as often as needed."""
     if split not in SPLITS:
         raise ConfigError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}")
@@ -117,7 +137,11 @@ def ranking_task(data: HeteroData, split: str, mask: str = "train") -> RankingTa
         raise ConfigError(f"mask: got {mask!r}, expected one of {', '.join(HIDDEN)}")
     num_users, num_items = data["user"].num_nodes, data["item"].num_nodes
     lists = {name: Ragged.of(edges_of(data, name), num_users, num_items) for name in SPLITS}
-    positives = lists[split]
+    positives, barred = lists[split], None
+    if candidates is not None:
+        barred = others(candidates, num_items)
+        edges = edges_of(data, split)
+        positives = Ragged.of(edges[:, ~barred[edges[1]]], num_users, num_items)
     has_positives = positives.count() > 0
     trained = lists["train"].count() > 0
     users = (has_positives & trained).nonzero().view(-1)
@@ -131,6 +155,7 @@ def ranking_task(data: HeteroData, split: str, mask: str = "train") -> RankingTa
         Ragged.of(hidden_edges, num_users, num_items),
         num_items,
         int((has_positives & ~trained).sum()),
+        barred,
     )
 
 
@@ -143,18 +168,21 @@ def rank(scorer: Scorer, task: RankingTask, k: Sequence[int] = TOP_K, memory_mb:
         check_number("k", cutoff, int, 1)
     metrics = LinkPredMetricCollection({f"{name}@{c}": metric(k=c) for c in k for name, metric in METRICS.items()})
     metrics.double()
-    hidden = task.hidden.to(scorer(task.users[:1]).device)
+    device = scorer(task.users[:1]).device
+    hidden, barred = task.hidden.to(device), None if task.barred is None else task.barred.to(device)
     size = block_size(task.num_items, memory_mb)
     for users in task.users.split(USERS):
-        ids = torch.cat([_best_items(scorer, block, hidden, max(k)) for block in users.split(size)])
+        ids = torch.cat([_best_items(scorer, block, hidden, barred, max(k)) for block in users.split(size)])
         metrics.update(ids, task.positives.pairs(users))
     return {name: float(value) for name, value in metrics.compute().items()}
 
 
-def _best_items(scorer: Scorer, users: Tensor, hidden: Ragged, k: int) -> Tensor:
-    """The best items [B, min(k, I)] of ``users`` [B], on the CPU; I where only hidden ones are left."""
+def _best_items(scorer: Scorer, users: Tensor, hidden: Ragged, barred: Tensor | None, k: int) -> Tensor:
+    """The best items [B, min(k, I)] of ``users`` [B], on the CPU; I where only hidden or barred ones are left."""
     scores = scorer(users)
     check_numbers(scores)
+    if barred is not None:
+        scores = scores.masked_fill(barred, float("-inf"))
     values, ids = masked_topk(scores, hidden.indptr, hidden.items, k, rows=users.to(scores.device))
     # A hidden item is no recommendation. PyG reads -1 as the last item, so the id past the end stands for none.
     return ids.masked_fill(values == float("-inf"), scores.size(1)).cpu()
@@ -164,6 +192,26 @@ def check_numbers(scores: Tensor) -> None:
     """Raise :class:`DataError` if scores [B, I] of the first user or item are NaN, as they are if a weight is."""
     if scores[:1].isnan().any() or scores[:, :1].isnan().any():
         raise DataError("scores: got NaN, expected numbers: the model's weights are not finite")
+
+
+def others(candidates: Tensor | Sequence[int], num_items: int) -> Tensor:
+    """[I] bool, true for the items that are not ``candidates``.
+
+    Raises:
+        DataError: if a candidate is out of range.
+    """
+    candidates = torch.as_tensor(candidates, dtype=torch.long, device="cpu").view(-1)
+    check_range("candidate", candidates, num_items)
+    barred = torch.ones(num_items, dtype=torch.bool)
+    barred[candidates] = False
+    return barred
+
+
+def check_range(what: str, ids: Tensor, size: int) -> None:
+    """Raise :class:`DataError` for an id outside [0, size)."""
+    wrong = ids[(ids < 0) | (ids >= size)]
+    if wrong.numel():
+        raise DataError(f"{what}: got id {int(wrong[0])}, expected one from 0 to {size - 1}")
 
 
 def block_size(num_items: int, memory_mb: int) -> int:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
-from bm3_pyg.errors import DataError, check_number
-from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, block_size, check_numbers
+from bm3_pyg.errors import check_number
+from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, block_size, check_numbers, check_range, others
 from bm3_pyg.ops import masked_topk
 from bm3_pyg.protocols import Recommender
 
@@ -49,13 +49,8 @@ def recommend(
     some_scores = scorer(users[:1].clamp(0, 0))
     num_items = some_scores.size(1)
     hidden = _hidden(exclude, max(1, int(users.max()) + 1), num_items).to(some_scores.device)
-    _check_range("user", users, hidden.indptr.numel() - 1)
-    barred = None
-    if candidates is not None:
-        candidates = torch.as_tensor(candidates, dtype=torch.long).view(-1)
-        _check_range("candidate", candidates, num_items)
-        barred = torch.ones(num_items, dtype=torch.bool)
-        barred[candidates] = False
+    check_range("user", users, hidden.indptr.numel() - 1)
+    barred = None if candidates is None else others(candidates, num_items).to(some_scores.device)
 
     ids = users.new_full((users.numel(), k), -1)
     scores = torch.full((users.numel(), k), float("-inf"))
@@ -65,7 +60,7 @@ def recommend(
         block_scores = scorer(block)
         check_numbers(block_scores)
         if barred is not None:
-            block_scores = block_scores.masked_fill(barred.to(block_scores.device), float("-inf"))
+            block_scores = block_scores.masked_fill(barred, float("-inf"))
         values, best = masked_topk(block_scores, hidden.indptr, hidden.items, k, rows=block.to(block_scores.device))
         scores[start : start + size, : values.size(1)] = values.to(scores)
         ids[start : start + size, : best.size(1)] = best.masked_fill(values == float("-inf"), -1).to(ids)
@@ -77,9 +72,3 @@ def _hidden(exclude: HeteroData | None, num_users: int, num_items: int) -> Ragge
         return Ragged.of(torch.empty(2, 0, dtype=torch.long), num_users, num_items)
     seen = torch.cat([edges_of(exclude, split) for split in SPLITS], dim=1)
     return Ragged.of(seen, exclude["user"].num_nodes, num_items)
-
-
-def _check_range(what: str, ids: Tensor, size: int) -> None:
-    wrong = ids[(ids < 0) | (ids >= size)]
-    if wrong.numel():
-        raise DataError(f"{what}: got id {int(wrong[0])}, expected one from 0 to {size - 1}")

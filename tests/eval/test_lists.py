@@ -8,9 +8,17 @@ import polars as pl
 import pytest
 import torch
 
-from bm3_pyg import recommend
+from bm3_pyg import BM3, recommend
 from bm3_pyg.errors import ConfigError, DataError
-from bm3_pyg.eval.lists import read_ids, write_recommendations
+from bm3_pyg.eval import recommend_new, similar_items
+from bm3_pyg.eval.cold import ColdItems
+from bm3_pyg.eval.lists import (
+    read_histories,
+    read_ids,
+    similar_table,
+    write_new_recommendations,
+    write_recommendations,
+)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
@@ -53,3 +61,46 @@ def test_ids_one_a_line(tmp_path: Path) -> None:
             read_ids(path)
     with pytest.raises(DataError, match="no such file"):
         read_ids(tmp_path / "none.txt")
+
+
+def test_new_users_lists_in_own_ids(random_data: Any, tmp_path: Path) -> None:
+    data = random_data(9, 12, 0.5, seed=0)
+    data["item"].raw_id = np.array([f"i{i}" for i in range(12)])
+    model = BM3.from_data(data)
+    (tmp_path / "new.csv").write_text("user,item\nzoe,i3\n7,i0\nzoe,i11\n")
+    histories = read_histories(tmp_path / "new.csv")
+    assert histories == {"zoe": ["i3", "i11"], "7": ["i0"]}
+    count = write_new_recommendations(model, data, tmp_path / "out.parquet", histories, k=99, candidates=["i3", "i5"])
+    ids, _ = recommend_new(model, [[3, 11], [0]], 12, candidates=[3, 5])
+    expected = [
+        (user, rank + 1, f"i{item}")
+        for user, row in zip(("zoe", "7"), ids.tolist(), strict=True)
+        for rank, item in enumerate(row)
+        if item >= 0
+    ]
+    assert pl.read_parquet(tmp_path / "out.parquet").drop("score").rows() == expected
+    assert count == len(expected) == 3
+    with pytest.raises(DataError, match="'i99'"):
+        write_new_recommendations(model, data, tmp_path / "no.csv", {"a": ["i99"]})
+    with pytest.raises(ConfigError, match=r"expected \.parquet"):
+        write_new_recommendations(model, data, tmp_path / "no.txt", histories)
+    (tmp_path / "new.csv").write_text("user,thing\nzoe,i3\n")
+    with pytest.raises(DataError, match="item"):
+        read_histories(tmp_path / "new.csv")
+
+
+def test_similar_items_in_own_ids(random_data: Any) -> None:
+    data = random_data(9, 12, 0.5, seed=0)
+    data["item"].raw_id = np.array([f"i{i}" for i in range(12)])
+    model = ColdItems(torch.randn(9, 4), torch.randn(12, 4))
+    table = similar_table(model, data, ["i7", "i2"], k=3)
+    ids, cosines = similar_items(model, [7, 2], 3)
+    assert table.columns == ["item", "rank", "similar", "cosine"]
+    assert table.rows() == [
+        (item, rank + 1, f"i{ids[row, rank]}", float(cosines[row, rank]))
+        for row, item in enumerate(("i7", "i2"))
+        for rank in range(3)
+    ]
+    assert len(similar_table(model, data, ["i7"], k=99)) == 11
+    with pytest.raises(DataError, match="'i12'"):
+        similar_table(model, data, ["i12"])

@@ -16,20 +16,29 @@ from bm3_pyg.eval import ranking_task
 from bm3_pyg.eval.ranking import Ragged, rank
 
 
-def naive(scores: torch.Tensor, data: HeteroData, split: str, ks: tuple[int, ...], mask: str) -> dict[str, float]:
+def naive(
+    scores: torch.Tensor,
+    data: HeteroData,
+    split: str,
+    ks: tuple[int, ...],
+    mask: str,
+    candidates: list[int] | None = None,
+) -> dict[str, float]:
+    ranked = range(scores.size(1)) if candidates is None else set(candidates)
     edges = data["user", "rates", "item"]
     names = {"train": "edge_index", "val": "val_edge_index", "test": "test_edge_index"}
     lists: dict[str, dict[int, set[int]]] = {s: defaultdict(set) for s in names}
     for s, name in names.items():
         for user, item in edges[name].T.tolist():
-            lists[s][user].add(item)
+            if item in ranked or s == "train":
+                lists[s][user].add(item)
     sums: dict[str, float] = defaultdict(float)
     users = [u for u in range(len(scores)) if lists[split][u] and lists["train"][u]]
     for user in users:
         hidden: set[int] = set().union(
             *(lists[s][user] for s in {"train": ["train"], "seen": ["train", "val"]}[mask] if s != split)
         )
-        order = sorted((i for i in range(scores.size(1)) if i not in hidden), key=lambda i: -float(scores[user, i]))
+        order = sorted((i for i in ranked if i not in hidden), key=lambda i: -float(scores[user, i]))
         positives = lists[split][user]
         for k in ks:
             hits = [item in positives for item in order[:k]]
@@ -57,6 +66,24 @@ def test_metrics_equal_a_loop_over_users(
     scores = torch.randn(users, items, generator=torch.Generator().manual_seed(1))
     expected = naive(scores, data, split, (1, 5, 20, 50), mask)
     assert evaluate(fixed(scores), data, split, (1, 5, 20, 50), mask) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("candidates", [[4, 1, 1, 9, 28], list(range(3, 30)), [6]])
+@pytest.mark.parametrize("mask", ["train", "seen"])
+def test_candidates_alone_are_ranked(fixed: Any, random_data: Any, candidates: list[int], mask: str) -> None:
+    data = random_data(60, 30, 0.3, seed=4)
+    scores = torch.randn(60, 30, generator=torch.Generator().manual_seed(1))
+    expected = naive(scores, data, "test", (1, 5, 50), mask, candidates)
+    found = evaluate(fixed(scores), data, "test", (1, 5, 50), mask, candidates=candidates)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_candidates_without_positives_or_out_of_range(fixed: Any, random_data: Any) -> None:
+    model, data = fixed(torch.ones(9, 4)), random_data(9, 4, 0.5, seed=0)
+    with pytest.raises(DataError, match="nothing to evaluate"):
+        evaluate(model, data, candidates=[])
+    with pytest.raises(DataError, match="candidate: got id 4"):
+        evaluate(model, data, candidates=[0, 4])
 
 
 def test_blocks_do_not_change_the_result(fixed: Any, random_data: Any) -> None:

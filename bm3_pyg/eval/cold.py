@@ -1,0 +1,78 @@
+"""Cold items: those without training interactions, placed by their features."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch_geometric.data import HeteroData
+
+from bm3_pyg.data import edges_of
+from bm3_pyg.data.graph import missing_of
+from bm3_pyg.errors import ConfigError
+from bm3_pyg.nn import BM3
+from bm3_pyg.protocols import Recommender, Scorer
+
+BLOCK = 1024  # items whose features are projected at once
+
+
+class ColdItems:
+    """The embeddings of a model, cold items' among them; see :func:`with_cold_items`."""
+
+    def __init__(self, users: Tensor, items: Tensor) -> None:
+        self.users, self.items = users, items
+
+    def embed(self) -> tuple[Tensor, Tensor]:
+        """Users [U, D] and items [I, D]: their dot products are the scores."""
+        return self.users, self.items
+
+    def scorer(self) -> Scorer:
+        return lambda ids: self.users[ids] @ self.items.T
+
+
+@torch.no_grad()
+def with_cold_items(model: Recommender, data: HeteroData) -> ColdItems:
+    r"""The same recommender, with the items that have no training interactions scored from their features.
+
+    The id embedding of such an item is what it was initialised to. In its place stands the direction of
+    :math:`\sum_m f(h_m)`, with the mean length of the other items' :math:`f(h_i)`. Training brings this about: the
+    alignment loss turns :math:`f(h_m)` towards :math:`h_i` and the reconstruction loss turns :math:`f(h_u)` towards the
+    :math:`h_i` of the user's items, so :math:`f(h_u) \cdot f(h_m)` is high where a user is near to an item. It needs
+    ``align_weight > 0``. Modalities that an item lacks (their features were filled in) do not count, unless it lacks
+    all of them.
+
+    Features that are trained too can fit h_i by themselves, row by row, and the projection then has less to learn for
+    items it has not seen: prefer ``freeze_features=True`` for catalogues with cold items.
+
+    Args:
+        model: a trained BM3 with modalities.
+        data: the dataset it was trained on.
+
+    Raises:
+        ConfigError: for another model, or one without modalities.
+    """
+    if not isinstance(model, BM3):
+        raise ConfigError(f"cold items: got {type(model).__name__}, expected a BM3 model, which learns to place them")
+    if not model.features:
+        raise ConfigError("cold items: the model has no modalities, expected at least one to place them by")
+    users, items = model.embed()
+    warm = torch.zeros(model.num_items, dtype=torch.bool)
+    warm[edges_of(data, "train")[1]] = True
+    cold = (~warm).nonzero().view(-1)
+    length = items[warm.to(items.device)].norm(dim=1).mean()
+    items = items.clone()
+    for rows in cold.split(BLOCK):
+        items[rows.to(items.device)] = length * normalize(_from_features(model, data, rows), dim=1)
+    return ColdItems(users, items)
+
+
+def _from_features(model: BM3, data: HeteroData, rows: Tensor) -> Tensor:
+    """The sum of f(h_m) over the modalities that each item of ``rows`` [n] has, [n, D]."""
+    device = model.item_embedding.device
+    own = {name: ~torch.from_numpy(missing_of(data, name))[rows] for name in model.features}
+    none = ~torch.stack([*own.values()]).any(0)
+    total = torch.zeros(rows.numel(), model.item_embedding.size(1), device=device)
+    for name, table in model.features.items():
+        latent = model.objective.predictor(table.project(rows.to(device), model.projections[name]))
+        total += latent * (own[name] | none).to(device)[:, None]
+    return total
