@@ -36,9 +36,15 @@ def add_transfer(verbs: Any) -> None:
         "bm3 export runs/baby --format npy --out embeddings",
     )
     add_source(command)
-    command.add_argument("--format", choices=["mmrec", "npy", "parquet"], required=True)
+    command.add_argument(
+        "--format",
+        choices=["mmrec", "ogb", "npy", "parquet", "faiss"],
+        required=True,
+        help="mmrec and ogb are for datasets, faiss is for runs, npy and parquet for both",
+    )
     command.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     command.add_argument("--data", metavar="PATH", help="the dataset of a run, if it has moved since")
+    command.add_argument("--cold", action="store_true", help="embed a run's items without interactions by features")
 
 
 def _import_checkpoint(args: argparse.Namespace) -> None:
@@ -58,14 +64,35 @@ def _import_checkpoint(args: argparse.Namespace) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     from bm3_pyg.data import export_dataset
-    from bm3_pyg.train import load_run
-    from bm3_pyg.train.export import export_embeddings
 
-    if args.source is not None and (Path(args.source) / "config.yaml").is_file():
-        if args.format == "mmrec":
-            raise ConfigError(f"{args.source}: a run is exported as npy or parquet, mmrec is for datasets")
-        args.run_folder = args.source
-        export_embeddings(*load_run(args.source, data=override(args)), Path(args.out), args.format)
+    if (Path(args.source) / "config.yaml").is_file():
+        if args.format in ("mmrec", "ogb"):
+            raise ConfigError(
+                f"{args.source}: a run is exported as npy, parquet or faiss; {args.format} is for datasets"
+            )
+        _export_run(args)
     else:
+        if args.format == "faiss":
+            raise ConfigError(f"{args.source}: not a run; faiss is for runs")
         export_dataset(load(args), Path(args.out), args.format)
     print(args.out)
+
+
+def _export_run(args: argparse.Namespace) -> None:
+    from bm3_pyg.eval import with_cold_items
+    from bm3_pyg.train import load_run
+    from bm3_pyg.train.export import export_embeddings
+    from bm3_pyg.train.faiss_export import export_faiss
+
+    args.run_folder = args.source
+    model, data = load_run(args.source, data=override(args))
+    if args.cold:
+        model = with_cold_items(model, data)
+    if args.format != "faiss":
+        export_embeddings(model, data, Path(args.out), args.format)
+        return
+    for index in export_faiss(model, data, Path(args.out)):
+        print(
+            f"{index.index}: recall@20 {index.recall:.4f} against exact search, "
+            f"{index.queries_per_second:,.0f} queries/s ({index.queries:,} users)"
+        )

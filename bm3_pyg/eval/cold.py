@@ -66,6 +66,25 @@ def with_cold_items(model: Recommender, data: HeteroData) -> ColdItems:
     return ColdItems(users, items)
 
 
+def cold_items(data: HeteroData, split: str) -> Tensor:
+    """Ids [n] of the items in ``split`` that have no training interactions, ascending."""
+    items: Tensor = edges_of(data, split)[1].unique()
+    cold: Tensor = items[~torch.isin(items, edges_of(data, "train")[1])]
+    return cold
+
+
+def is_cold_split(data: HeteroData) -> bool:
+    """Whether no item of the validation and test splits has training interactions, as with ``split="cold-items"``."""
+    held_out = torch.cat([edges_of(data, split)[1] for split in ("val", "test")])
+    return bool(held_out.numel()) and not bool(torch.isin(held_out, edges_of(data, "train")[1]).any())
+
+
+def cold_scorer(model: Recommender, data: HeteroData) -> Scorer:
+    """The scorer of :func:`with_cold_items` where the model is a BM3 with modalities, else the model's own."""
+    able = isinstance(model, BM3) and len(model.features) > 0
+    return (with_cold_items(model, data) if able else model).scorer()
+
+
 def _from_features(model: BM3, data: HeteroData, rows: Tensor) -> Tensor:
     """The sum of f(h_m) over the modalities that each item of ``rows`` [n] has, [n, D]."""
     device = model.item_embedding.device

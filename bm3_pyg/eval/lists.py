@@ -58,7 +58,7 @@ def write_recommendations(
     k = min(k, data["item"].num_nodes)
     ids, scores = recommend(model, rows, k, data if exclude_seen else None, allowed)
     names = to_series(raw_ids(data, "user"))[rows.numpy()]
-    return _write(_table(data, names.rename("user"), ids, scores), out)
+    return write_table(_table(data, names.rename("user"), ids, scores), out)
 
 
 def write_new_recommendations(
@@ -82,7 +82,7 @@ def write_new_recommendations(
     allowed = None if candidates is None else index_of(data, "item", candidates)
     places = [part.tolist() for part in items.split([len(history) for history in histories.values()])]
     ids, scores = recommend_new(model, places, min(k, data["item"].num_nodes), allowed)
-    return _write(_table(data, pl.Series("user", [str(user) for user in histories], pl.String), ids, scores), out)
+    return write_table(_table(data, pl.Series("user", [str(user) for user in histories], pl.String), ids, scores), out)
 
 
 def similar_table(model: Recommender, data: HeteroData, items: Sequence[str | int], k: int = 10) -> pl.DataFrame:
@@ -151,7 +151,9 @@ def _check_suffix(out: str | Path) -> None:
         raise ConfigError(f"{out}: got suffix {suffix or 'none'!r}, expected {', '.join(SUFFIXES)}")
 
 
-def _write(table: pl.DataFrame, out: str | Path) -> int:
+def write_table(table: pl.DataFrame, out: str | Path) -> int:
+    """Write a table to a .parquet, .csv or .jsonl file, whole or not at all; its number of rows."""
+    _check_suffix(out)
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(out) as temporary:

@@ -146,7 +146,8 @@ def ranking_task(
     trained = lists["train"].count() > 0
     users = (has_positives & trained).nonzero().view(-1)
     if users.numel() == 0:
-        raise DataError(f"dataset: no user has both {split} and training interactions, nothing to evaluate")
+        among = "" if barred is None else f" with the {int((~barred).sum()):,} candidates"
+        raise DataError(f"dataset: no user has both {split}{among} and training interactions, nothing to evaluate")
     hidden = [edges_of(data, name) for name in HIDDEN[mask] if name != split]
     hidden_edges = torch.cat(hidden, dim=1) if hidden else torch.empty(2, 0, dtype=torch.long)
     return RankingTask(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import DataError, RunError, TrainingError, one_line
 from bm3_pyg.eval import RankingTask, rank, ranking_task
+from bm3_pyg.eval.cold import cold_items, cold_scorer, is_cold_split
 from bm3_pyg.nn import RowTable
 from bm3_pyg.optim import build_optimizer
-from bm3_pyg.protocols import PerEpoch, Trainable
+from bm3_pyg.protocols import PerEpoch, Scorer, Trainable
 from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.environment import peak_memory_mb
 from bm3_pyg.train.interrupt import StopFlag, stop_flag
@@ -74,7 +76,9 @@ def fit(
     Args:
         model: a :class:`~bm3_pyg.protocols.Trainable` module; it trains on the device it is on. A recommender
             without a loss is evaluated as it is, as epoch 0, and makes the same run but for last.pt.
-        data: the dataset.
+        data: the dataset. Where no held-out item has training interactions (``split="cold-items"``), those items are
+            ranked among themselves, by their features if the model can
+            (:func:`bm3_pyg.eval.cold.with_cold_items`).
         config: settings; the published ones by default.
         out: folder of the run: config.yaml, environment.json, history.jsonl, best.pt, last.pt, metrics.json. Without
             it nothing is written.
@@ -97,15 +101,17 @@ def fit(
     training = edges_of(data, "train")
     if training.size(1) == 0:
         raise DataError("dataset: no training interactions")
-    tasks = [_task(data, split, config.mask) for split in ("val", "test")]
+    cold = is_cold_split(data)
+    tasks = [_task(data, split, config.mask, cold) for split in ("val", "test")]
     folder = None if out is None else RunFolder.open(Path(out), model, data, config, resume)
     if not isinstance(model, Trainable):
         return _without_training(model, tasks, folder, callbacks)
+    scorer = partial(cold_scorer, model, data) if cold else model.scorer
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus), stop_flag() if folder else nullcontext(StopFlag()) as flag:
         torch.manual_seed(config.seed)
-        loop = _Loop(model, config, tasks, device, folder, callbacks, verbose)
+        loop = _Loop(model, config, tasks, scorer, device, folder, callbacks, verbose)
         if folder is not None and folder.has_last():
             loop.restore()
         try:
@@ -147,6 +153,7 @@ class _Loop:
         model: nn.Module,
         config: TrainConfig,
         tasks: Sequence[RankingTask | None],
+        scorer: Callable[[], Scorer],
         device: torch.device,
         folder: RunFolder | None,
         callbacks: Sequence[Callback],
@@ -159,6 +166,7 @@ class _Loop:
         self.device = device
         self.optimizer = build_optimizer(model, lr=config.lr)
         self.validation, self.test = tasks
+        self.scorer = scorer
         self.state = State()
         self.history: list[dict[str, Any]] = []
         self.best_weights: dict[str, Tensor] = {}
@@ -188,7 +196,7 @@ class _Loop:
             self.save()
             self.best_weights = self.folder.load_best(self.device)
         self.model.load_state_dict(self.best_weights)
-        test = {} if self.test is None else rank(self.model.scorer(), self.test)
+        test = {} if self.test is None else rank(self.scorer(), self.test)
         result = TrainResult(
             self.state.best_epoch, self.state.best, test, self.history, self.folder.path if self.folder else None
         )
@@ -282,7 +290,7 @@ class _Loop:
         last = state.epoch == self.config.max_epochs
         if self.validation is not None and (state.epoch % self.config.eval_every == 0 or last):
             started = time.perf_counter()
-            record["val"] = rank(self.model.scorer(), self.validation)
+            record["val"] = rank(self.scorer(), self.validation)
             record["eval_seconds"] = time.perf_counter() - started
             self._select(record["val"])
         elif self.validation is None:
@@ -317,5 +325,7 @@ class _Loop:
         raise KeyboardInterrupt(f"stopped in epoch {self.state.epoch + 1}; resume {self.folder.path} to go on")
 
 
-def _task(data: HeteroData, split: str, mask: str) -> RankingTask | None:
-    return ranking_task(data, split, mask) if edges_of(data, split).size(1) else None
+def _task(data: HeteroData, split: str, mask: str, cold: bool) -> RankingTask | None:
+    if edges_of(data, split).size(1) == 0:
+        return None
+    return ranking_task(data, split, mask, candidates=cold_items(data, split) if cold else None)

@@ -6,11 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
+from bm3_pyg.cli import options
+from bm3_pyg.data.splits import RULES
+from bm3_pyg.models import MODELS
+
 Run = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., None]
 
+VERBS = [
+    *("train", "evaluate", "recommend", "similar", "sweep", "import-checkpoint", "export"),
+    *("data describe", "data prepare"),
+]
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "recommend", "import-checkpoint", "export", "data describe"])
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_has_an_example(bm3: Run, verb: str) -> None:
     code, out, _ = bm3(*verb.split(), "--help")
     assert code == 0
@@ -36,3 +45,8 @@ def test_help_has_an_example(bm3: Run, verb: str) -> None:
 )
 def test_wrong_commands(bm3: Run, arguments: list[str], message: str, refused: Refused) -> None:
     refused(bm3(*arguments), message)
+
+
+def test_the_names_of_models_are_those_there_are() -> None:
+    assert set(options.MODELS) == set(MODELS)
+    assert set(options.SPLITS) == set(RULES)

@@ -136,3 +136,52 @@ def test_a_run_of_another_dataset(bm3: Run, mmrec: Path, refused: Refused) -> No
 
 def test_a_list_in_an_unknown_format(bm3: Run, trained: Path, refused: Refused) -> None:
     refused(bm3("recommend", trained, "--out", "recs.xlsx"), "recs.xlsx: got suffix '.xlsx'", ".parquet")
+
+
+def test_evaluation_among_candidates_cold_items_and_samples(bm3: Run, refused: Refused, tmp_path: Path) -> None:
+    rows = [(f"u{u}", f"i{(u + j) % 10}") for u in range(12) for j in range(7)]
+    pl.DataFrame(rows, schema=["user", "item"], orient="row").write_csv("clicks.csv")
+    np.save("image.npy", np.random.default_rng(0).standard_normal((10, 5), dtype=np.float32))
+    train = ["train", "clicks.csv", "--features", "image=image.npy", "--split", "cold-items", "--set", "max_epochs=1"]
+    code, out, err = bm3(*train, "--out", "run")
+    assert code == 0, err
+    assert "ranking of the split's cold items" in out
+    found = json.loads(bm3("evaluate", "run", "--cold", "--json")[1])
+    saved = json.loads(Path("run/metrics.json").read_text())["test"]
+    assert found["metrics"] == saved
+    assert found["ranking"] == "ranking of 1 items"
+    assert found["metrics"]["recall@5"] == 1.0  # the one candidate is found
+    Path("few.txt").write_text("".join(f"i{item}\n" for item in range(10)))
+    assert "ranking of 10 items" in bm3("evaluate", "run", "--candidates", "few.txt", "--k", "1")[1]
+    pytest.importorskip("ogb")
+    out = bm3("evaluate", "run", "--sampled", "2")[1]
+    assert "NOT a full ranking" in out
+    refused(bm3("evaluate", "run", "--sampled", "2", "--k", "5"), "--k: got it with --sampled")
+
+
+def test_lists_for_new_users_and_similar_items(bm3: Run, refused: Refused, trained: Path) -> None:
+    Path("new.csv").write_text("user,item\nanna,1\nanna,2\nben,7\n")
+    code, out, _ = bm3("recommend", trained, "--new-users", "new.csv", "--k", "3", "--out", "new.parquet")
+    assert code == 0
+    table = pl.read_parquet("new.parquet")
+    assert table["user"].to_list() == ["anna"] * 3 + ["ben"] * 3
+    assert not {("anna", 1), ("anna", 2), ("ben", 7)} & set(table.select("user", "item").rows())
+    refused(bm3("recommend", trained, "--new-users", "new.csv", "--users", "x"), "--new-users: got it with")
+    Path("ids.txt").write_text("5\n6\n")
+    code, out, _ = bm3("similar", trained, "--items", "ids.txt", "--k", "2")
+    assert code == 0
+    assert len(out.splitlines()) == 2 + 4
+    assert bm3("similar", trained, "--items", "ids.txt", "--cold", "--out", "similar.csv")[0] == 0
+    assert pl.read_csv("similar.csv").columns == ["item", "rank", "similar", "cosine"]
+    refused(bm3("similar", trained, "--items", "ids.txt", "--out", "similar.txt"), "similar.txt")
+
+
+@pytest.mark.parametrize("model", ["popularity", "itemknn", "bprmf", "lightgcn", "vbpr", "freedom"])
+def test_every_model_trains_and_recommends(bm3: Run, mmrec: Path, model: str) -> None:
+    code, out, err = bm3("train", mmrec, "--model", model, "--out", "run", "--set", "max_epochs=1")
+    assert code == 0, err
+    assert ("Popularity (epoch 0)" in out) == (model == "popularity")
+    assert json.loads(Path("run/metrics.json").read_text())["model"] == model
+    assert bm3("evaluate", "run")[0] == 0
+    assert bm3("recommend", "run", "--k", "2")[0] == 0
+    assert bm3("train", "--resume", "--out", "run")[0] == 0

@@ -30,3 +30,15 @@ def test_an_exported_dataset_is_the_same_dataset(bm3: Run, mmrec: Path) -> None:
     assert bm3("export", mmrec, "--format", "mmrec", "--out", "copy")[0] == 0
     cards = [json.loads(bm3("data", "describe", path, "--json")[1]) for path in (mmrec, "copy")]
     assert cards[0]["fingerprint"] == cards[1]["fingerprint"]
+
+
+def test_faiss_is_for_runs_and_ogb_for_datasets(bm3: Run, refused: Refused, trained: Path, mmrec: Path) -> None:
+    refused(bm3("export", mmrec, "--format", "faiss", "--out", "x"), "faiss is for runs")
+    refused(bm3("export", trained, "--format", "ogb", "--out", "x"), "ogb is for datasets")
+    pytest.importorskip("faiss")
+    code, out, _ = bm3("export", trained, "--format", "faiss", "--out", "index")
+    assert code == 0
+    assert "flat: recall@20 1.0000 against exact search" in out
+    assert Path("index/flat.faiss").is_file()
+    pytest.importorskip("ogb")
+    assert bm3("export", mmrec, "--format", "ogb", "--out", "ogb")[0] == 0

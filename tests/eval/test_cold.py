@@ -12,6 +12,7 @@ from bm3_pyg.data.graph import build, interactions_of, missing_of
 from bm3_pyg.data.splits import cold_item_split
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.eval import similar_items, with_cold_items
+from bm3_pyg.eval.cold import cold_items, cold_scorer, is_cold_split
 from bm3_pyg.models import Popularity
 
 
@@ -34,14 +35,17 @@ def test_cold_items_are_ranked_by_their_features() -> None:
     data = cold_demo()
     torch.manual_seed(0)
     model = BM3.from_data(data, freeze_features=True)
-    fit(model, data, TrainConfig(max_epochs=60, patience=100, eval_every=60))
+    result = fit(model, data, TrainConfig(max_epochs=60, patience=100, eval_every=20))
     cold = edges_of(data, "test")[1].unique()
+    assert is_cold_split(data)
+    assert torch.equal(cold_items(data, "test"), cold)
     assert not torch.isin(edges_of(data, "train")[1], cold).any()
     placed = with_cold_items(model, data)
     recall = {
         name: evaluate(recommender, data, k=(20,), candidates=cold)["recall@20"]
         for name, recommender in (("features", placed), ("ids", model), ("popularity", Popularity.from_data(data)))
     }
+    assert result.test["recall@20"] == recall["features"]  # fit ranks the cold items too where all held out are cold
     at_random = 20 / len(cold)
     assert recall["features"] > 2 * at_random
     assert recall["features"] > 2 * max(recall["ids"], recall["popularity"])
@@ -87,3 +91,25 @@ def test_models_that_cannot_place_items_are_refused() -> None:
         with_cold_items(Popularity.from_data(data), data)
     with pytest.raises(ConfigError, match="no modalities"):
         with_cold_items(BM3.from_data(data, modalities=[]), data)
+
+
+def test_which_items_and_splits_are_cold() -> None:
+    data = hand_made()
+    rates = data["user", "rates", "item"]
+    assert not is_cold_split(data)  # nothing is held out
+    rates.val_edge_index = torch.tensor([[0, 1], [4, 3]])
+    rates.test_edge_index = torch.tensor([[0, 1, 2], [5, 5, 3]])
+    assert is_cold_split(data)
+    assert cold_items(data, "test").tolist() == [3, 5]
+    rates.test_edge_index = torch.tensor([[0, 1], [5, 2]])
+    assert not is_cold_split(data)
+    assert cold_items(data, "test").tolist() == [5]
+
+
+def test_models_without_features_keep_their_own_scores() -> None:
+    data = hand_made()
+    users = torch.arange(3)
+    for model in (Popularity.from_data(data), BM3.from_data(data, modalities=[])):
+        assert torch.equal(cold_scorer(model, data)(users), model.scorer()(users))
+    model = BM3.from_data(data)
+    assert torch.equal(cold_scorer(model, data)(users), with_cold_items(model, data).scorer()(users))
