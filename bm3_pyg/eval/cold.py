@@ -10,6 +10,7 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import edges_of
 from bm3_pyg.data.graph import missing_of
 from bm3_pyg.errors import ConfigError
+from bm3_pyg.eval.ranking import RankingTask, ranking_task
 from bm3_pyg.nn import BM3
 from bm3_pyg.protocols import Recommender, Scorer
 
@@ -79,10 +80,17 @@ def is_cold_split(data: HeteroData) -> bool:
     return bool(held_out.numel()) and not bool(torch.isin(held_out, edges_of(data, "train")[1]).any())
 
 
-def cold_scorer(model: Recommender, data: HeteroData) -> Scorer:
-    """The scorer of :func:`with_cold_items` where the model is a BM3 with modalities, else the model's own."""
+def held_out_task(data: HeteroData, split: str, mask: str = "train") -> RankingTask:
+    """The ranking that measures a run: of all items; of the split's cold items alone where all held-out ones are."""
+    return ranking_task(data, split, mask, candidates=cold_items(data, split) if is_cold_split(data) else None)
+
+
+def held_out_scorer(model: Recommender, data: HeteroData) -> Scorer:
+    """The scorer for :func:`held_out_task`: the model's own, or that of :func:`with_cold_items` if that is needed and
+    the model is a BM3 with modalities.
+    """
     able = isinstance(model, BM3) and len(model.features) > 0
-    return (with_cold_items(model, data) if able else model).scorer()
+    return (with_cold_items(model, data) if able and is_cold_split(data) else model).scorer()
 
 
 def _from_features(model: BM3, data: HeteroData, rows: Tensor) -> Tensor:

@@ -173,12 +173,12 @@ def rank(scorer: Scorer, task: RankingTask, k: Sequence[int] = TOP_K, memory_mb:
     hidden, barred = task.hidden.to(device), None if task.barred is None else task.barred.to(device)
     size = block_size(task.num_items, memory_mb)
     for users in task.users.split(USERS):
-        ids = torch.cat([_best_items(scorer, block, hidden, barred, max(k)) for block in users.split(size)])
+        ids = torch.cat([best_items(scorer, block, hidden, barred, max(k)) for block in users.split(size)])
         metrics.update(ids, task.positives.pairs(users))
     return {name: float(value) for name, value in metrics.compute().items()}
 
 
-def _best_items(scorer: Scorer, users: Tensor, hidden: Ragged, barred: Tensor | None, k: int) -> Tensor:
+def best_items(scorer: Scorer, users: Tensor, hidden: Ragged, barred: Tensor | None, k: int) -> Tensor:
     """The best items [B, min(k, I)] of ``users`` [B], on the CPU; I where only hidden or barred ones are left."""
     scores = scorer(users)
     check_numbers(scores)

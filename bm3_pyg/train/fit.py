@@ -18,8 +18,9 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import DataError, RunError, TrainingError, one_line
-from bm3_pyg.eval import RankingTask, rank, ranking_task
-from bm3_pyg.eval.cold import cold_items, cold_scorer, is_cold_split
+from bm3_pyg.eval import RankingTask, rank
+from bm3_pyg.eval.cold import held_out_scorer, held_out_task, is_cold_split
+from bm3_pyg.eval.users import write_user_metrics
 from bm3_pyg.nn import RowTable
 from bm3_pyg.optim import build_optimizer
 from bm3_pyg.protocols import PerEpoch, Scorer, Trainable
@@ -80,8 +81,8 @@ def fit(
             ranked among themselves, by their features if the model can
             (:func:`bm3_pyg.eval.cold.with_cold_items`).
         config: settings; the published ones by default.
-        out: folder of the run: config.yaml, environment.json, history.jsonl, best.pt, last.pt, metrics.json. Without
-            it nothing is written.
+        out: folder of the run: config.yaml, environment.json, history.jsonl, best.pt, last.pt, metrics.json, and
+            what :func:`bm3_pyg.eval.users.write_user_metrics` keeps of the test. Without it nothing is written.
         resume: continue the run in ``out`` where its last checkpoint left it. On a CPU the result is bit-identical to
             that of an uninterrupted run. Only ``max_epochs``, ``min_epochs``, ``patience`` and
             ``checkpoint_seconds`` may differ from the first call.
@@ -101,17 +102,17 @@ def fit(
     training = edges_of(data, "train")
     if training.size(1) == 0:
         raise DataError("dataset: no training interactions")
-    cold = is_cold_split(data)
-    tasks = [_task(data, split, config.mask, cold) for split in ("val", "test")]
+    tasks = [
+        held_out_task(data, split, config.mask) if edges_of(data, split).size(1) else None for split in ("val", "test")
+    ]
     folder = None if out is None else RunFolder.open(Path(out), model, data, config, resume)
     if not isinstance(model, Trainable):
-        return _without_training(model, tasks, folder, callbacks)
-    scorer = partial(cold_scorer, model, data) if cold else model.scorer
+        return _without_training(model, data, tasks, config.mask, folder, callbacks)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(gpus), stop_flag() if folder else nullcontext(StopFlag()) as flag:
         torch.manual_seed(config.seed)
-        loop = _Loop(model, config, tasks, scorer, device, folder, callbacks, verbose)
+        loop = _Loop(model, data, config, tasks, device, folder, callbacks, verbose)
         if folder is not None and folder.has_last():
             loop.restore()
         try:
@@ -122,7 +123,12 @@ def fit(
 
 
 def _without_training(
-    model: Any, tasks: Sequence[RankingTask | None], folder: RunFolder | None, callbacks: Sequence[Callback]
+    model: Any,
+    data: HeteroData,
+    tasks: Sequence[RankingTask | None],
+    mask: str,
+    folder: RunFolder | None,
+    callbacks: Sequence[Callback],
 ) -> TrainResult:
     """The run of a model that has nothing to train: one record, of epoch 0."""
     device = next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
@@ -139,6 +145,7 @@ def _without_training(
         folder.rewind_history(0)
         folder.append_history(record)
         folder.save_best(model.state_dict(), 0)
+        write_user_metrics(model, data, folder.path, mask)
         folder.write_metrics(0, result.val, result.test)
     for callback in callbacks:
         callback(record)
@@ -151,9 +158,9 @@ class _Loop:
     def __init__(
         self,
         model: nn.Module,
+        data: HeteroData,
         config: TrainConfig,
         tasks: Sequence[RankingTask | None],
-        scorer: Callable[[], Scorer],
         device: torch.device,
         folder: RunFolder | None,
         callbacks: Sequence[Callback],
@@ -166,7 +173,11 @@ class _Loop:
         self.device = device
         self.optimizer = build_optimizer(model, lr=config.lr)
         self.validation, self.test = tasks
-        self.scorer = scorer
+        self.data = data
+        # Asked once: at every evaluation it would cost a pass over the interactions.
+        self.scorer: Callable[[], Scorer] = (
+            partial(held_out_scorer, self.model, data) if is_cold_split(data) else self.model.scorer
+        )
         self.state = State()
         self.history: list[dict[str, Any]] = []
         self.best_weights: dict[str, Tensor] = {}
@@ -201,6 +212,7 @@ class _Loop:
             self.state.best_epoch, self.state.best, test, self.history, self.folder.path if self.folder else None
         )
         if self.folder is not None:
+            write_user_metrics(self.model, self.data, self.folder.path, self.config.mask)
             self.folder.write_metrics(result.best_epoch, result.val, result.test)
         return result
 
@@ -323,9 +335,3 @@ class _Loop:
             self._mean_losses()
         self.save()
         raise KeyboardInterrupt(f"stopped in epoch {self.state.epoch + 1}; resume {self.folder.path} to go on")
-
-
-def _task(data: HeteroData, split: str, mask: str, cold: bool) -> RankingTask | None:
-    if edges_of(data, split).size(1) == 0:
-        return None
-    return ranking_task(data, split, mask, candidates=cold_items(data, split) if cold else None)

@@ -12,7 +12,7 @@ from bm3_pyg.data.graph import build, interactions_of, missing_of
 from bm3_pyg.data.splits import cold_item_split
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.eval import similar_items, with_cold_items
-from bm3_pyg.eval.cold import cold_items, cold_scorer, is_cold_split
+from bm3_pyg.eval.cold import cold_items, held_out_scorer, held_out_task, is_cold_split
 from bm3_pyg.models import Popularity
 
 
@@ -108,8 +108,15 @@ def test_which_items_and_splits_are_cold() -> None:
 
 def test_models_without_features_keep_their_own_scores() -> None:
     data = hand_made()
+    data["user", "rates", "item"].val_edge_index = torch.tensor([[0, 1], [4, 3]])
     users = torch.arange(3)
     for model in (Popularity.from_data(data), BM3.from_data(data, modalities=[])):
-        assert torch.equal(cold_scorer(model, data)(users), model.scorer()(users))
+        assert torch.equal(held_out_scorer(model, data)(users), model.scorer()(users))
     model = BM3.from_data(data)
-    assert torch.equal(cold_scorer(model, data)(users), with_cold_items(model, data).scorer()(users))
+    assert torch.equal(held_out_scorer(model, data)(users), with_cold_items(model, data).scorer()(users))
+    barred = held_out_task(data, "val").barred
+    assert barred is not None
+    assert barred.tolist() == [True, True, True, False, False, True]
+    data["user", "rates", "item"].val_edge_index = torch.tensor([[0, 1], [4, 2]])
+    assert torch.equal(held_out_scorer(model, data)(users), model.scorer()(users))
+    assert held_out_task(data, "val").barred is None

@@ -1,0 +1,117 @@
+"""Run folders made by hand, with per-user values, so that reports of them take no training."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from bm3_pyg.train.config import TrainConfig
+from bm3_pyg.train.sweep import Setting
+
+USERS = 60
+METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A small folder in MMRec's layout: 12 users, 8 items, one modality."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    rows = [f"{u}\t{(u + j) % 8}\t{0 if j < 4 else j - 3}" for u in range(12) for j in range(6)]
+    (folder / "shop.inter").write_text("userID\titemID\tx_label\n" + "\n".join(rows) + "\n")
+    np.save(folder / "image_feat.npy", np.random.default_rng(0).standard_normal((8, 5), dtype=np.float32))
+    return folder
+
+
+@pytest.fixture
+def make_run() -> Callable[..., Path]:
+    """Writes a finished run into a folder; ``shift`` raises every user's values, ``val`` is validation Recall@20."""
+
+    def make(
+        folder: Path,
+        model: str = "bm3",
+        seed: int = 0,
+        *,
+        options: dict[str, Any] | None = None,
+        train: dict[str, Any] | None = None,
+        shift: float = 0.0,
+        val: float = 0.25,
+        dataset: str = "shop",
+        fingerprint: str = "f" * 64,
+        environment: dict[str, Any] | None = None,
+        corrupt: str | None = None,
+    ) -> Path:
+        folder.mkdir(parents=True)
+        easy = np.random.default_rng(7).random(USERS) / 2
+        noise = np.random.default_rng([seed, zlib.crc32(folder.name.encode())]).random((USERS, 4)) / 50
+        values = easy[:, None] + noise + shift
+        table = {"user": np.arange(USERS), "training_interactions": np.arange(USERS) % 7 + 1, "positives": [1] * USERS}
+        table.update({name: values[:, at] for at, name in enumerate(METRICS)})
+        users = pl.DataFrame(table)
+        users.write_parquet(folder / "test_users.parquet")
+        hits = {"user": np.arange(USERS), "item": np.arange(USERS), "training_interactions": np.arange(USERS) % 10}
+        pl.DataFrame({**hits, "hit": values[:, 1] > 0.3}).write_parquet(folder / "test_positives.parquet")
+        (folder / "beyond.json").write_text(json.dumps({"coverage@20": 0.5 + seed / 10}))
+        config = {
+            "schema": 1,
+            "dataset": {
+                "name": dataset,
+                "source": {"source": f"/machine/{dataset}", **({} if corrupt is None else {"corrupt": corrupt})},
+                "fingerprint": fingerprint,
+                "modalities": {"image": 5, "text": 4},
+            },
+            "model": {"name": model, "options": options or {}},
+            "train": {**asdict(TrainConfig()), "seed": seed, **(train or {})},
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        found = {"python": "3.11", "packages": {"numpy": "2"}, "commit": "a" * 40, "device": "cpu", "threads": 1}
+        found["data"] = {"fingerprint": fingerprint, "files": {f"{dataset}.inter": "0" * 64}}
+        (folder / "environment.json").write_text(json.dumps({**found, **(environment or {})}))
+        trained = model != "popularity"
+        records = [
+            {
+                "epoch": epoch,
+                "loss": {"total": 3.0 - epoch} if trained else {},
+                "train_seconds": float(epoch),
+                "val": {"recall@20": val - abs(epoch - 2) / 100},
+                "eval_seconds": 0.5,
+                "peak_memory_mb": 100.0 + seed,
+            }
+            for epoch in ((1, 2, 3) if trained else (0,))
+        ]
+        (folder / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        test = {name: float(users[name].mean()) for name in METRICS}  # type: ignore[arg-type]
+        metrics = {"schema": 1, "dataset": dataset, "model": model, "seed": seed, "best_epoch": 2 if trained else 0}
+        (folder / "metrics.json").write_text(json.dumps({**metrics, "val": {"recall@20": val}, "test": test}))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def make_sweep() -> Callable[..., Path]:
+    """Writes the sweep.yaml of a folder whose runs are made apart."""
+
+    def make(out: Path, settings: list[Setting], seeds: int = 2, fixed: tuple[str, ...] = ()) -> Path:
+        out.mkdir(parents=True, exist_ok=True)
+        plain = {
+            "schema": 1,
+            "source": {"source": "/machine/shop"},
+            "settings": [{**asdict(one), "settings": list(one.settings)} for one in settings],
+            "seeds": list(range(seeds)),
+            "fixed": list(fixed),
+            "device": "cpu",
+        }
+        (out / "sweep.yaml").write_text(yaml.safe_dump(plain))
+        return out
+
+    return make
