@@ -157,7 +157,7 @@ class _Loop:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         data: HeteroData,
         config: TrainConfig,
         tasks: Sequence[RankingTask | None],
@@ -166,7 +166,7 @@ class _Loop:
         callbacks: Sequence[Callback],
         verbose: bool,
     ) -> None:
-        self.model: Any = model
+        self.model = model
         self.config = config
         self.folder = folder
         self.callbacks = callbacks
@@ -176,7 +176,7 @@ class _Loop:
         self.data = data
         # Asked once: at every evaluation it would cost a pass over the interactions.
         self.scorer: Callable[[], Scorer] = (
-            partial(held_out_scorer, self.model, data) if is_cold_split(data) else self.model.scorer
+            partial(held_out_scorer, model, data) if is_cold_split(data) else model.scorer
         )
         self.state = State()
         self.history: list[dict[str, Any]] = []
