@@ -23,7 +23,7 @@ def add_data(verbs: Any) -> None:
     command = add_verb(data, "describe", _describe, "what is in a dataset", "bm3 data describe data/baby --json")
     add_source(command)
     command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--picture", metavar="FILE", help="draw degrees, splits and gaps too, a .png, .svg or .pdf")
+    command.add_argument("--picture", metavar="FILE", help="draw degrees, splits and gaps too, a .png or .svg")
 
 
 def _add_prepare(data: Any) -> None:
@@ -40,7 +40,10 @@ def _add_prepare(data: Any) -> None:
     command.add_argument("--split", choices=SPLITS, help="how to hold out (default: random)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split (default: 0)")
     command.add_argument(
-        "--core", type=int, metavar="K", help="keep users and items with K interactions (default: 5 for Amazon's, none)"
+        "--core",
+        type=int,
+        metavar="K",
+        help="keep users and items with K interactions, 0: all (default: 5 for Amazon's, else all)",
     )
     command.add_argument(
         "--text-encoder",
@@ -78,8 +81,13 @@ def _prepare(args: argparse.Namespace) -> None:
     print(_prepare_amazon(args) if args.name else _prepare_catalogue(args))
 
 
-_AMAZON = {"--root": "root", "--from": "from_", "--no-images": "no_images", "--url": "url", "--offline": "offline"} | {
-    "--force": "force"
+_AMAZON = {
+    "--root": "root",
+    "--from": "from_",
+    "--no-images": "no_images",
+    "--url": "url",
+    "--offline": "offline",
+    "--force": "force",
 }
 _OWN = {
     "--items": "items",
@@ -125,20 +133,16 @@ def _prepare_catalogue(args: argparse.Namespace) -> Path:
 
     if args.out is None:
         raise ConfigError("--interactions: expected --out with the folder to make")
-    encoder = _encoder(args)
-    columns = args.text_columns.split(",") if args.text_columns else []
-    if columns and encoder is None:
-        raise ConfigError("--text-encoder: got none with --text-columns, expected one of the two")
     return prepare_catalogue(
         args.interactions,
         args.items,
         args.out,
-        text_columns=columns,
+        text_columns=args.text_columns.split(",") if args.text_columns else [],
+        text_encoder=_encoder(args),
         features=pairs(args.features, "--features"),
         core=args.core or None,
         seed=args.seed,
         split=args.split,
-        **({} if encoder is None else {"text_encoder": encoder}),
         **columns_of(args),
     )
 

@@ -43,6 +43,9 @@ def add_source(command: argparse.ArgumentParser, optional: bool = False, flag: s
     else:
         command.add_argument("source", metavar="PATH|NAME", nargs="?" if optional else None, help="see below")
     command.epilog = f"{SOURCE_HELP}\n{command.epilog}"
+    command.add_argument(
+        "--corrupt", choices=["shuffled", "random"], help="shuffle the features between items or draw them, to compare"
+    )
     table = command.add_argument_group("your own table")
     add_columns(table)
     table.add_argument(
@@ -103,6 +106,7 @@ def load(args: argparse.Namespace) -> HeteroData:
     options = {
         "split": args.split_by,
         "core": args.core,
+        "corrupt": args.corrupt,
         "seed": args.split_seed,
         "features": pairs(args.features, "--features"),
         "items": args.items,

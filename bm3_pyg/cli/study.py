@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,31 @@ def add_study(verbs: Any) -> None:
     )
     command.add_argument("--json", action="store_true", help="print JSON")
     add_device(command)
+
+    command = add_verb(
+        verbs,
+        "report",
+        _report,
+        "set runs side by side: one page with results, significance, strata, ablations and how to repeat them",
+        "bm3 report runs/sweep runs/ablation --out report.html",
+    )
+    command.add_argument("runs", nargs="+", metavar="RUNS", help="runs, sweeps, or folders of them")
+    command.add_argument("--out", metavar="FILE", required=True, help="a .html file; .md, .json and .tex go beside it")
+    command.add_argument("--title", help="(default: the models and the datasets)")
+    command.add_argument("--data", metavar="PATH", help="the dataset, if it has moved since")
+
+
+def _report(args: argparse.Namespace) -> None:
+    from bm3_pyg.data import load_dataset
+    from bm3_pyg.report.html import write_report
+    from bm3_pyg.report.study import build_report
+
+    data = None if args.data is None else load_dataset(args.data)
+    report = build_report([Path(run) for run in args.runs], title=args.title, data=data)
+    for warning in (*report.warnings, *(warning for section in report.sections for warning in section.warnings)):
+        print(f"bm3: {warning}", file=sys.stderr)
+    for path in write_report(report, Path(args.out)):
+        print(path)
 
 
 def _sweep(args: argparse.Namespace) -> None:

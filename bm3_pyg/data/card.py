@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 from torch_geometric.data import HeteroData
 
@@ -31,9 +33,10 @@ def is_prepared(out: Path, settings: Mapping[str, Any], sources: Mapping[str, Pa
     """Whether ``out`` was prepared with these settings from these files; of ``sources`` only those on its card count.
 
     Raises:
-        DataError: ``out`` holds something else.
+        DataError: ``out`` holds something else, or could not be written.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        _refuse_unwritable(out)
         return False
     card = read_card(out)
     for key in {**card["settings"], **settings}:
@@ -103,7 +106,8 @@ def write_prepared(
             (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(card_text(card, about), encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
+        reason = error.strerror or f"{error}; is the disk full?"  # numpy's own error has no number
+        raise DataError(f"{out}: cannot be written ({reason})") from error
 
 
 def card_text(card: Mapping[str, Any], about: str = "") -> str:
@@ -114,10 +118,10 @@ def card_text(card: Mapping[str, Any], about: str = "") -> str:
         about.strip(),
         "`bm3 train` and `load_dataset` take this folder as it is (MMRec's layout); `card.json` holds what follows.",
         "## Counts",
-        _table(["", ""], _counts(card)),
+        _table(["", ""], facts(card)),
         "## Splits",
         _table(
-            ["", "interactions", "users", "items", "pairs twice"],
+            ["", "interactions", "users", "items", "repeated pairs"],
             [
                 (split, *(f"{card[key][split]:,}" for key in ("splits", "split_users", "split_items", "duplicates")))
                 for split in SPLITS
@@ -140,9 +144,12 @@ def card_text(card: Mapping[str, Any], about: str = "") -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _counts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Names and values of the counts of :func:`bm3_pyg.data.describe`, but those that each split has."""
     rows = [(key, f"{card[key]:,}") for key in ("users", "items", "interactions")]
     rows.append(("sparsity", f"{card['sparsity']:.4%}"))
+    for split, (first, last) in card["time"].items():
+        rows.append((f"dates of {split}, UTC", f"{_date(first)} to {_date(last)}"))
     for kind, degree in card["degrees"].items():
         spread = f"{degree['min']:,} to {degree['max']:,}, median {degree['median']:g}, mean {degree['mean']:.2f}"
         rows.append((f"training interactions per {kind}", spread))
@@ -151,6 +158,17 @@ def _counts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, modality in card["modalities"].items():
         rows.append((f"feature {name}", f"{modality['dim']:,}-d, {modality['missing']:,} items without"))
     return rows
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """Before hours of work, not after them."""
+    place = next(parent for parent in Path(os.path.abspath(out)).parents if parent.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise DataError(f"{out}: {place} cannot be written to, expected a folder that can")
+
+
+def _date(seconds: float) -> str:
+    return str(np.datetime64(int(seconds), "s").astype("datetime64[D]"))
 
 
 def _hashes(files: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from bm3_pyg.data.ids import first_appearance
 from bm3_pyg.data.interactions import Interactions
 from bm3_pyg.errors import DataError
 
@@ -53,16 +54,12 @@ def reduce_to_core(
         )
     gone = int((~mask).sum())
     rows = rows.take(mask) if gone else rows
-    users, user_at = first_appearance(rows.users)
-    items, item_at = np.unique(rows.items, return_inverse=True) if items_keep_order else first_appearance(rows.items)
+    users, user_at = _renumbered(rows.users)
+    items, item_at = np.unique(rows.items, return_inverse=True) if items_keep_order else _renumbered(rows.items)
     notes = [f"{name}: {gone:,} of {len(mask):,} interactions are not in the {k}-core and are left out"] if gone else []
     return replace(rows, users=user_at, items=item_at), users, items, notes
 
 
-def first_appearance(codes: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Distinct codes in order of first appearance, and each row's index among them."""
-    distinct, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return distinct[order], rank[inverse]
+def _renumbered(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    distinct, at = first_appearance(pl.Series(codes))
+    return distinct.to_numpy(), at

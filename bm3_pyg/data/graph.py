@@ -25,7 +25,7 @@ from torch_geometric.data.storage import NodeStorage
 
 from bm3_pyg.data.ids import Ids, positions, to_series
 from bm3_pyg.data.interactions import SPLITS, Interactions
-from bm3_pyg.errors import DataError
+from bm3_pyg.errors import ConfigError, DataError
 
 RATES = ("user", "rates", "item")
 RATED_BY = ("item", "rated_by", "user")
@@ -95,6 +95,36 @@ def modalities(data: HeteroData) -> dict[str, Tensor]:
     for name in found:
         check_modality_name(name)
     return found
+
+
+def chosen_modalities(data: HeteroData, chosen: Any) -> dict[str, Tensor]:
+    """Features ``{name: [I, d]}`` of ``data``: all for None, those of a list of names, or a mapping as it is.
+
+    Raises:
+        ConfigError: ``chosen`` is something else, or names a modality that is not in ``data``.
+    """
+    features = modalities(data)
+    if chosen is None:
+        return features
+    if isinstance(chosen, Mapping):
+        return dict(chosen)
+    if not isinstance(chosen, (list, tuple)) or not all(isinstance(name, str) for name in chosen):
+        raise ConfigError(f"modalities: got {chosen!r}, expected a list of names")
+    if unknown := [name for name in chosen if name not in features]:
+        raise ConfigError(f"modalities: got {unknown[0]!r}, the dataset has {', '.join(features) or 'none'}")
+    return {name: features[name] for name in chosen}
+
+
+def check_features(features: Mapping[str, Tensor], num_items: int) -> None:
+    """Refuse features that are not ``{name: [num_items, d]}`` with names that :func:`check_modality_name` accepts."""
+    if not isinstance(features, Mapping):
+        raise ConfigError(f"modalities: got a {type(features).__name__}, expected {{name: tensor}}")
+    for name, feature in features.items():
+        check_modality_name(name)
+        if not isinstance(feature, Tensor):
+            raise ConfigError(f"modality {name}: got a {type(feature).__name__}, expected a tensor [{num_items}, d]")
+        if feature.dim() != 2 or feature.size(0) != num_items:
+            raise ConfigError(f"modality {name}: got shape {list(feature.shape)}, expected [{num_items}, d]")
 
 
 def check_modality_name(name: str, where: str = "data['item']") -> None:
@@ -196,6 +226,11 @@ def edges_of(data: HeteroData, split: str) -> Tensor:
     plain = found.as_tensor() if hasattr(found, "as_tensor") else found
     edges: Tensor = plain.detach().cpu().long()
     return edges
+
+
+def training_of(data: HeteroData) -> tuple[int, int, Tensor]:
+    """Number of users, number of items, and the training interactions [2, E]: what every recommender is made of."""
+    return count(data, "user"), count(data, "item"), edges_of(data, "train")
 
 
 def raw_ids(data: HeteroData, kind: str) -> Ids:

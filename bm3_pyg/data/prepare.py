@@ -32,7 +32,7 @@ def prepare_catalogue(
     out: str | Path,
     *,
     text_columns: Sequence[str] = (),
-    text_encoder: str | Path = DEFAULT,
+    text_encoder: str | Path | None = DEFAULT,
     features: Mapping[str, str | Path] | None = None,
     user: str = "user",
     item: str = "item",
@@ -51,7 +51,7 @@ def prepare_catalogue(
             that occur, in order of first appearance.
         out: A folder that does not exist yet; one prepared with the same options from the same files is left as it is.
         text_columns: Columns of ``items`` that, joined by spaces, are encoded as the modality ``text``.
-        text_encoder: A sentence encoder, by name or path.
+        text_encoder: A sentence encoder, by name or path; None where there are no texts.
         features: Per modality a .npy array [I, d] in item order, a table with the column ``item``, or a folder of
             texts, one file per item, which are encoded too.
         user, item, time, rating, label, split, core, seed: As in :func:`bm3_pyg.load_dataset`.
@@ -68,6 +68,8 @@ def prepare_catalogue(
     arrays = {name: path for name, path in given.items() if path not in folders.values()}
     listed = None if items is None else Path(items)
     _check_texts(listed, text_columns, given)
+    if text_encoder is None and (text_columns or folders):
+        raise ConfigError("text_encoder: got none, expected one for text_columns and folders of texts")
     settings = {
         "interactions": Path(interactions).name,
         "items": None if listed is None else listed.name,

@@ -77,6 +77,7 @@ def test_prepare_from_an_archive(bm3: Run, mmrec: Path) -> None:
         (["--interactions", "clicks.csv", "--offline", "--out", "x"], "--offline: is for Amazon data"),
         (["--interactions", "clicks.csv"], "expected --out"),
         (["--interactions", "clicks.csv", "--out", "x"], "clicks.csv: no such file"),
+        (["--interactions", "c.csv", "--out", "x", "--features", "t=.", "--text-encoder", "none"], "text_encoder: got"),
         (["baby", "--from", "nowhere"], "nowhere: no such folder"),
         (["baby", "--from", "."], "reviews_Baby_5.json.gz"),
         (["baby", "--offline", "--text-encoder", "none", "--no-images"], "reviews_Baby_5.json.gz"),

@@ -8,7 +8,7 @@ import pytest
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import describe, fingerprint, load_dataset
-from bm3_pyg.data.card import is_prepared, read_card, write_prepared
+from bm3_pyg.data.card import facts, is_prepared, read_card, write_prepared
 from bm3_pyg.errors import DataError
 
 SETTINGS = {"split": "random", "seed": 0}
@@ -45,6 +45,13 @@ def test_the_folder_loads_as_the_data_and_the_card_says_so(tmp_path: Path, data:
         assert part in text
 
 
+def test_facts_have_dates_where_times_are_known(data: HeteroData) -> None:
+    card = describe(data)
+    assert not any("dates" in name for name, _ in facts(card))
+    card["time"] = {"test": [86_400, 1_400_000_000]}
+    assert dict(facts(card))["dates of test, UTC"] == "1970-01-02 to 2014-05-13"
+
+
 def test_writing_again_gives_the_same_bytes(tmp_path: Path, data: HeteroData) -> None:
     for out in ("one", "two"):
         write(data, tmp_path / out)
@@ -73,6 +80,15 @@ def test_is_prepared(tmp_path: Path, data: HeteroData) -> None:
         is_prepared(out, SETTINGS, {"clicks.csv": clicks})
 
 
+def test_what_cannot_be_written_is_found_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"out: .*file cannot be written to, expected a folder that can"):
+        is_prepared(tmp_path / "file" / "new" / "out", SETTINGS, {})
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(DataError, match=rf"out: {tmp_path} cannot be written to"):
+        is_prepared(tmp_path / "new" / "out", SETTINGS, {})
+
+
 @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"schema": 99}', "\x00"])
 def test_a_folder_that_is_not_ours(tmp_path: Path, text: str | None) -> None:
     (tmp_path / "other").touch()
@@ -82,6 +98,16 @@ def test_a_folder_that_is_not_ours(tmp_path: Path, text: str | None) -> None:
         DataError, match=r"exists but has no card\.json of schema 1, expected a prepared or a new folder"
     ):
         is_prepared(tmp_path, SETTINGS, {})
+
+
+def test_the_disk_is_full(tmp_path: Path, data: HeteroData, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("737280 requested and 435168 written")  # as numpy says it
+
+    monkeypatch.setattr("numpy.save", full)
+    with pytest.raises(DataError, match=r"out: cannot be written \(.* written; is the disk full\?\)$"):
+        write(data, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["clicks.csv"]
 
 
 def test_nothing_is_left_when_it_fails(tmp_path: Path, data: HeteroData) -> None:

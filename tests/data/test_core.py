@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bm3_pyg.data.core import first_appearance, k_core, reduce_to_core
+from bm3_pyg.data.core import k_core, reduce_to_core
 from bm3_pyg.data.interactions import Interactions
 from bm3_pyg.errors import DataError
 
@@ -50,12 +50,6 @@ def test_a_chain_unravels_round_by_round() -> None:
 
 def test_no_rows() -> None:
     assert k_core(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), 5).tolist() == []
-
-
-def test_first_appearance() -> None:
-    distinct, at = first_appearance(np.array([7, 2, 7, 9, 2]))
-    assert distinct.tolist() == [7, 2, 9]
-    assert at.tolist() == [0, 1, 0, 2, 1]
 
 
 def test_reduce_numbers_what_is_left_by_first_appearance() -> None:

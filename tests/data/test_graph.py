@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import describe, edges_of, fingerprint, index_of, modalities, raw_ids
-from bm3_pyg.data.graph import build, check_modality_name
+from bm3_pyg.data.graph import build, check_features, check_modality_name, chosen_modalities
 from bm3_pyg.data.interactions import Interactions
-from bm3_pyg.errors import DataError
+from bm3_pyg.errors import ConfigError, DataError
 
 
 @pytest.fixture
@@ -209,3 +210,38 @@ def test_names_that_cannot_be_modalities(name: str) -> None:
 @pytest.mark.parametrize("name", ["image", "text", "x", "audio_2", "v"])
 def test_modality_names(name: str) -> None:
     check_modality_name(name)
+
+
+def test_all_modalities_some_or_ones_own(data: HeteroData) -> None:
+    data["item"].text = torch.randn(4, 3)
+    assert list(chosen_modalities(data, None)) == ["image", "text"]
+    assert list(chosen_modalities(data, ["text"])) == ["text"]
+    assert list(chosen_modalities(data, [])) == []
+    own = {"sound": torch.randn(4, 1)}
+    assert chosen_modalities(data, own) == own
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ("image", "got 'image', expected a list of names"),
+        ([1], r"got \[1\], expected a list"),
+        (["audio"], "got 'audio', the dataset has image"),
+    ],
+)
+def test_wrong_choices_are_named(data: HeteroData, chosen: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^modalities: {message}"):
+        chosen_modalities(data, chosen)
+
+
+def test_features_have_a_row_for_each_item_and_a_fitting_name() -> None:
+    check_features({"image": torch.randn(5, 3), "text": torch.randn(5, 0)}, 5)
+    for shape in ([4, 3], [5], [5, 3, 1]):
+        with pytest.raises(ConfigError, match=r"^modality image: got shape \[.*\], expected \[5, d\]"):
+            check_features({"image": torch.randn(shape)}, 5)
+    with pytest.raises(ConfigError, match=r"^modality image: got a ndarray, expected a tensor"):
+        check_features({"image": np.zeros((5, 3))}, 5)  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match=r"^modalities: got a list"):
+        check_features(["image"], 5)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="cannot name a modality"):
+        check_features({"item": torch.randn(5, 3)}, 5)

@@ -37,6 +37,7 @@ def test_a_dataset_card_says_everything_in_it() -> None:
     text = description(card)
     for part in ("shop", "12,000", "48, 12, 12", "99.9250%", "1 to 1,000", "4,096-d, 2 items without", "abc", "def"):
         assert part in text
+    assert "12,000" in text.splitlines()[1]
     rows = dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in text.splitlines()[1:])
     assert rows["their users"] == "9,000, 11, 10"
     assert rows["their items"] == "7, 6, 5"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from io import FileIO
 from pathlib import Path
 
@@ -18,7 +19,7 @@ PIECE = 1 << 24  # bytes read at a time
 
 def read_images(
     path: Path, wanted: pl.Series, *, dim: int = 4096
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]:
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], str, list[str]]:
     """Image features of the items in ``wanted`` [I], from ``image_features_CAT.b``, which is read once, front to back.
 
     The file repeats 10 bytes of ASCII, the asin, and ``dim`` little-endian float32 numbers. A record with NaN or
@@ -30,7 +31,8 @@ def read_images(
         dim: Numbers in a record.
 
     Returns:
-        Values [I, dim], zeros where an item has none; the mask [I] of those; notes on the records skipped.
+        Values [I, dim], zeros where an item has none; the mask [I] of those; the file's SHA-256; notes on the
+        records skipped.
 
     Raises:
         DataError: The file is missing, empty, cut off within a record, or what should be an asin is none.
@@ -43,9 +45,11 @@ def read_images(
     missing = np.ones(len(wanted), dtype=bool)
     block = np.empty(max(1, PIECE // record.itemsize), dtype=record)
     first = repeated = broken = 0
+    digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file, progress(path) as bar:
         while size := _fill(file, block):
             records = block[: size // record.itemsize]
+            digest.update(records.data)
             _refuse_no_asin(path, records["asin"], first)
             for at, item in enumerate(records["asin"].tolist()):
                 row = rows.get(item)
@@ -59,7 +63,7 @@ def read_images(
                     values[row], missing[row] = records["values"][at], False
             first += len(records)
             bar.update(size)
-    return values, missing, _notes(path, repeated, broken)
+    return values, missing, digest.hexdigest(), _notes(path, repeated, broken)
 
 
 def _refuse_cut(path: Path, record: int) -> None:

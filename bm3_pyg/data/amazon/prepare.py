@@ -17,11 +17,11 @@ import polars as pl
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data.amazon.about import about
+from bm3_pyg.data.amazon.about import about, other_counts
 from bm3_pyg.data.amazon.images import read_images
 from bm3_pyg.data.amazon.meta import read_texts
 from bm3_pyg.data.amazon.reviews import read_interactions
-from bm3_pyg.data.amazon.sources import Sources, at_hand, check_name, gather, wanted
+from bm3_pyg.data.amazon.sources import CORE_OF_REVIEWS, Sources, at_hand, check_name, gather, wanted
 from bm3_pyg.data.card import is_prepared, write_prepared
 from bm3_pyg.data.core import reduce_to_core
 from bm3_pyg.data.features import fill_missing, missing_note
@@ -105,6 +105,8 @@ def prepare_amazon(
     if source is not None and any(source.glob("*.inter")):
         if choice != Choice():
             raise ConfigError(f"{source}: its .inter file is split already, expected no split, seed and core")
+        if not images:
+            raise ConfigError(f"images: got False, but {source} is MMRec's, whose features are used as they are")
         return _prepare_mmrec(name, source, folder)
     encoder = None if text_encoder is None else str(text_encoder)
     settings = {"dataset": name, **asdict(choice), "text_encoder": encoder, "images": images}
@@ -120,6 +122,7 @@ def prepare_amazon(
     if force and is_prepared(folder, settings, named):
         return reused(folder)
     data, steps = _build(folder.name if out is None else name, sources, encoder, choice)
+    data.notes += other_counts(name, data) if core == CORE_OF_REVIEWS else []
     tell(data.notes)
     with step("write"):
         write_prepared(data, folder, settings=settings, sources=named, steps=steps, about=about(name))
@@ -146,6 +149,7 @@ def _prepare_mmrec(name: str, source: Path, folder: Path) -> Path:
     if is_prepared(folder, settings, named):
         return reused(folder)
     data.name = name
+    data.notes += other_counts(name, data)
     tell(data.notes)
     with step("write"):
         write_prepared(data, folder, settings=settings, sources=named, steps=[], about=about(name, published=True))
@@ -158,25 +162,31 @@ def _build(name: str, sources: Sources, encoder: str | None, choice: Choice) -> 
     with step("split"):
         rows = replace(rows, split=split_rows(rows, choice.split, choice.seed))
     features: Features = {}
-    if sources.meta is not None and encoder is not None:
+    files: dict[str, str] = {}
+    texts: list[str] | None = None
+    if sources.meta is not None:
         with step("read texts"):
             texts, remarks = read_texts(sources.meta, items)
         notes += remarks
-        values, missing, remarks = text_features(texts, TEXT, encoder)
-        features[TEXT] = values, missing
-        notes += remarks
     if sources.images is not None:
         with step("read images"):
-            values, missing, remarks = read_images(sources.images, items)
+            values, missing, files[sources.images.name], remarks = read_images(sources.images, items)
         notes += remarks
         if missing.all():
-            raise DataError(f"{sources.images}: holds none of the {len(items):,} items' features, expected some")
+            raise DataError(
+                f"{sources.images}: holds none of the {len(items):,} items' features, expected some"
+                + "".join(f" ({remark})" for remark in remarks)
+            )
         if missing.any():
             fill_missing(values, missing)
             notes.append(missing_note(IMAGE, int(missing.sum()), len(missing)))
         features[IMAGE] = values, missing
+    if texts is not None and encoder is not None:  # last: it takes longest, and any broken file is found before
+        values, missing, remarks = text_features(texts, TEXT, encoder)
+        features[TEXT] = values, missing
+        notes += remarks
     with step("hash sources"):
-        files = {path.name: file_sha256(path) for path in sources.files()}
+        files |= {path.name: file_sha256(path) for path in sources.files() if path.name not in files}
     data = build(
         name, rows, user_ids=to_array(users), item_ids=to_array(items), features=features, files=files, notes=notes
     )

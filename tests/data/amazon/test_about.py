@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bm3_pyg.data.amazon.about import PUBLISHED, about
+from bm3_pyg.data import load_dataset
+from bm3_pyg.data.amazon.about import PUBLISHED, about, other_counts
 from bm3_pyg.data.amazon.sources import CATEGORIES
 
 
@@ -14,3 +15,15 @@ def test_every_dataset_is_told_about(name: str) -> None:
         assert "without a seed" in text
     assert "`--from DIR`" in ours
     assert "as they are" in theirs
+    assert "have the mean of the others" not in theirs
+
+
+def test_other_counts_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_dataset("demo")
+    (note,) = other_counts("baby", data)
+    assert note == (
+        "baby: 2,000 users, 1,000 items, 30,000 interactions; "
+        "the published 5-core has 19,445 users, 7,050 items, 160,792 interactions"
+    )
+    monkeypatch.setitem(PUBLISHED, "baby", (2_000, 1_000, 30_000))
+    assert other_counts("baby", data) == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import struct
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def test_generated_file_is_read_as_a_plain_loop_reads_it(
     monkeypatch.setattr(images, "PIECE", piece)
     expected = slow(raw.images, 6)
     wanted = raw.core["item"].unique(maintain_order=True).shuffle(seed=1)
-    values, missing, notes = read_images(raw.images, wanted, dim=6)
+    values, missing, digest, notes = read_images(raw.images, wanted, dim=6)
+    assert digest == hashlib.sha256(raw.images.read_bytes()).hexdigest()
     assert values.dtype == np.float32
     assert 0 < missing.sum() < 10
     for row, item in enumerate(wanted):
@@ -56,7 +58,7 @@ def test_the_real_dimension(tmp_path: Path) -> None:
     values = np.random.default_rng(0).standard_normal((3, 4096)).astype("<f4")
     path = tmp_path / "image_features_Baby.b"
     path.write_bytes(b"".join(b"B00000000%d" % row + values[row].tobytes() for row in range(3)))
-    found, missing, notes = read_images(path, pl.Series(["B000000002", "absent", "B000000000"]))
+    found, missing, _, notes = read_images(path, pl.Series(["B000000002", "absent", "B000000000"]))
     np.testing.assert_array_equal(found, np.stack((values[2], np.zeros(4096), values[0])))
     assert missing.tolist() == [False, True, False]
     assert notes == []
@@ -72,7 +74,7 @@ def test_records_that_are_not_finite_are_missing_unless_repeated(tmp_path: Path,
         + record("B000000002", [3, 4])
         + record("B000000002", [5, 6])
     )
-    values, missing, notes = read_images(path, pl.Series(["B000000001", "B000000002"]), dim=2)
+    values, missing, _, notes = read_images(path, pl.Series(["B000000001", "B000000002"]), dim=2)
     assert values.tolist() == [[0, 0], [3, 4]]
     assert missing.tolist() == [True, False]
     assert notes == [
@@ -114,7 +116,7 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
 
 
 def test_nothing_wanted(raw: RawFiles) -> None:
-    values, missing, notes = read_images(raw.images, pl.Series([], dtype=pl.String), dim=6)
+    values, missing, _, notes = read_images(raw.images, pl.Series([], dtype=pl.String), dim=6)
     assert values.shape == (0, 6)
     assert missing.shape == (0,)
     assert notes == []

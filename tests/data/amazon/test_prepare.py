@@ -201,6 +201,7 @@ def test_published_baby_comes_back_from_raw_ratings(tmp_path: Path, shared_data:
         np.testing.assert_array_equal(ours, theirs)
     steps = read_card(folder)["steps"]
     assert [step["dropped"] for step in steps] == [0, 300, 500, 8_000]
+    assert not any("the published 5-core has" in note for note in read_card(folder)["notes"])
     earliest = {row[:2]: row[3] for row in core.iter_rows()}
     rows = interactions_of(data)
     assert rows.time is not None
@@ -302,10 +303,14 @@ def test_a_folder_of_mmrec_is_used_as_it_is(tmp_path: Path) -> None:
     assert fingerprint(data) == fingerprint(load_dataset(source))
     assert data.name == "electronics"
     assert read_card(folder)["settings"] == {"dataset": "electronics", "split": "as in elec.inter"}
-    assert "as they are" in (folder / "README.md").read_text()
+    text = (folder / "README.md").read_text()
+    assert "as they are" in text
+    assert "- electronics: 2 users, 2 items, 4 interactions; the published 5-core has 192,403 users" in text
     assert prepare_amazon("electronics", tmp_path, source=source) == folder
     with pytest.raises(ConfigError, match=r"its \.inter file is split already, expected no split, seed and core"):
         prepare_amazon("electronics", tmp_path, source=source, seed=1)
+    with pytest.raises(ConfigError, match=r"images: got False, but .*mmrec is MMRec's"):
+        prepare_amazon("electronics", tmp_path, source=source, images=False)
 
 
 @pytest.mark.parametrize(
@@ -323,14 +328,27 @@ def test_what_is_missing_is_named(tmp_path: Path, small: RawFiles, kinds: tuple[
     assert not (tmp_path / "root").exists()
 
 
+def test_a_broken_file_is_found_before_texts_are_encoded(tmp_path: Path, small: RawFiles, encoded: list[str]) -> None:
+    small.images.write_bytes(small.images.read_bytes()[:-1])
+    with pytest.raises(DataError, match="extra bytes"):
+        prepare_amazon("baby", tmp_path)
+    assert encoded == []
+
+
 def test_features_of_other_items(tmp_path: Path, small: RawFiles) -> None:
     small.images.write_bytes(b"B000NOBODY" + bytes(4 * 4096))
-    with pytest.raises(DataError, match=r"image_features_Baby\.b: holds none of the 20 items' features"):
+    with pytest.raises(DataError, match=r"Baby\.b: holds none of the 20 items' features, expected some$"):
         prepare_amazon("baby", tmp_path, text_encoder=None)
+    (tmp_path / "raw" / "downloads.json").unlink()
+    ids = small.core["item"].unique().to_list()
+    small.images.write_bytes(b"".join(item.encode() + np.full(4096, np.nan, "<f4").tobytes() for item in ids))
+    with pytest.raises(DataError, match=r"holds none of .* \(image_features_Baby\.b: 20 records hold NaN or infinity"):
+        prepare_amazon("baby", tmp_path, text_encoder=None)
+    small.images.unlink()
     with gzip.open(small.meta, "wt") as file:
         file.write("{'asin': 'B000NOBODY', 'title': 'x'}\n")
     with pytest.raises(DataError, match=r"text: none of the 20 items has a text"):
-        prepare_amazon("baby", tmp_path)
+        prepare_amazon("baby", tmp_path, images=False)
 
 
 @pytest.mark.parametrize(
