@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from bm3_pyg.report import content
+
 SHARED = Path(os.environ.get("BM3_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -25,3 +27,97 @@ def shared_data() -> Callable[[str], Path]:
         return SHARED / name
 
     return folder
+
+
+@pytest.fixture
+def made_report() -> content.Report:
+    """A report made by hand: all there can be on one dataset, next to nothing on another, labels that mean mischief."""
+    return content.Report("BM3 & <others>", (_full_section(), _bare_section()), ("the runs are on 2 datasets",))
+
+
+HOSTILE = ("<script>alert(1)</script>", "a_b&c% $x$ #1 | {y}", "_hidden")
+
+
+def _spread(*values: float) -> content.Spread:
+    mean = sum(values) / len(values)
+    deviation = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5 if len(values) > 1 else None
+    return content.Spread(mean, deviation, values)
+
+
+def _row(label: str, base: float, **marks: tuple[str, ...]) -> content.Row:
+    test = {
+        f"{name}@{k}": _spread(base * k / 20, base * k / 20 + 0.002)
+        for k in (10, 20, 50)
+        for name in ("recall", "ndcg")
+    }
+    return content.Row(
+        label, "bm3", "num_layers=2", (0, 1), test, {"recall@20": _spread(base)}, **marks,
+        epochs=(3, 2), train_seconds=12.5 + 1000 * base, epoch_seconds=0.5, eval_seconds=None, memory_mb=1234.5,
+    )  # fmt: skip
+
+
+def _full_section() -> content.Section:
+    best, close, far = HOSTILE
+    first = content.Comparison("recall@20", best, close, 100, 0.001, -0.001, 0.003, 0.3, 0.3, 0.1, seeds_p=0.5)
+    second = content.Comparison("recall@20", best, far, 100, 0.05, 0.04, 0.06, 1e-9, 2e-9, None)
+    losses: dict[str, tuple[float, ...]] = {"total": (3.0, 2.0, 1.5), "alignment": (0.0, 0.0, 0.0)}
+    losses["masking"] = (1.0, 0.5, 0.4)
+    return content.Section(
+        dataset={
+            "name": "shop",
+            "users": 1200,
+            "items": 34,
+            "interactions": 5000,
+            "sparsity": 0.9,
+            "splits": {"train": 4000, "val": 500, "test": 500},
+            "split_users": {"train": 1200, "val": 500, "test": 500},
+            "split_items": {"train": 34, "val": 30, "test": 30},
+            "duplicates": {"train": 0, "val": 0, "test": 0},
+            "leaks": {"train-val": 2},
+            "users_without_training": 0,
+            "cold_items": 1,
+            "degrees": {"user": {"min": 0, "median": 2.0, "mean": 6.4, "max": 603}},
+            "time": {"train": (1_300_000_000, 1_350_000_000)},
+            "modalities": {"image": {"dim": 4096, "missing": 3}},
+            "files": {"shop.inter": "0" * 64},
+            "fingerprint": "f" * 64,
+            "notes": ["3 images are missing"],
+        },
+        protocol=("Full ranking (mask=train).",),
+        rows=(
+            _row(close, 0.09, within_noise=("recall@20",)),
+            _row(best, 0.1, best=("recall@10", "recall@20", "ndcg@10", "ndcg@20")),
+            _row(far, 0.05),
+        ),
+        published=(content.Published("an <article>", {"recall@20": 0.088}, "its headings are swapped"),),
+        comparisons=(first, second),
+        beyond={best: {"coverage@20": 0.5, "average_popularity@20": 100.25}},
+        strata=(
+            content.Stratum("user activity", "1-4 training interactions", 80, "recall@20", {best: 0.1, far: 0.04}),
+            content.Stratum("user activity", "5+ training interactions", 20, "recall@20", {best: 0.2, far: 0.1}),
+            content.Stratum("cold", "0 training interactions", 9, "hit@20", {best: 0.0, far: 0.0}),
+        ),
+        ablations=(
+            content.Ablation("without <image>", first, "without <image>: nothing to see.", (0, 1)),
+            content.Ablation("masking off", second, "masking off: lower.", (0, 1), {"recall@20": _spread(0.05, 0.06)}),
+        ),
+        ablation_words="These runs do not show that the features help.",
+        curves=(
+            content.Curve(best, 0, (1, 2, 3), (0.05, 0.08, 0.1), 3, losses),
+            content.Curve(best, 1, (1, 2, 3), (0.04, 0.09, 0.08), 2, losses),
+            content.Curve(far, 0, (2,), (0.05,), 2, {"total": (2.0, -1.0)}),
+        ),
+        searches=("bm3: 2 settings x 2 seeds",),
+        search_rows=(
+            {"setting": "bm3 num_layers=2", "seeds": [0, 1], "val": _spread(0.1, 0.11), "selected": True},
+            {"setting": "bm3 num_layers=1", "seeds": [], "val": None, "selected": False},
+        ),
+        environment={"python": "3.11", "commit": ["abc", "def"], "packages": {"torch": "2.6"}},
+        commands=("bm3 train shop --set 'x=<y>' --seed 0", "bm3 train shop --seed 1"),
+        warnings=("no seed 2 of <b>far</b>",),
+    )
+
+
+def _bare_section() -> content.Section:
+    row = content.Row("BM3", "bm3", "", (0,), {"recall@20": _spread(0.1)}, {})
+    return content.Section({"name": "other", "modalities": {"text": {"dim": 4}}}, (), (row,))
