@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
-from bm3_pyg.errors import check_number
+from bm3_pyg.errors import DataError, check_number
 from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, block_size, check_numbers, check_range, others
 from bm3_pyg.ops import masked_topk
 from bm3_pyg.protocols import Recommender
@@ -57,7 +57,10 @@ def recommend(
     size = block_size(num_items, memory_mb)
     for start in range(0, users.numel(), size):
         block = users[start : start + size]
-        block_scores = scorer(block)
+        try:
+            block_scores = scorer(block)
+        except IndexError as error:
+            raise DataError(f"user: got ids up to {int(block.max())}, more than the model has") from error
         check_numbers(block_scores)
         if barred is not None:
             block_scores = block_scores.masked_fill(barred, float("-inf"))

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import ConfigError, DataError, check_number
 from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, RankingTask, block_size, check_numbers
+from bm3_pyg.ops.absent import absent, gaps
 from bm3_pyg.protocols import Scorer
 
 
@@ -86,14 +87,7 @@ def _known(data: HeteroData, pool: Tensor, num_items: int) -> Ragged:
 
 
 def _draw(rng: np.random.Generator, known: Ragged, size: int, users: Tensor, count: int) -> Tensor:
-    """For each of ``users`` [P], ``count`` places from 0 to ``size`` - 1 that are not in the user's list, [P, count].
-
-    The r-th place outside a list (from 0) is r plus the number of j with list[j] - j <= r, so a uniform r is enough.
-    """
-    owner = torch.repeat_interleave(known.count())
-    gaps = known.items - (torch.arange(owner.numel()) - known.indptr[owner])  # ascending within a list
+    """For each of ``users`` [P], ``count`` places below ``size`` that are not in the user's list, [P, count]."""
     free = (size - known.count())[users].numpy()
     ranks = torch.from_numpy((rng.random((users.numel(), count)) * free[:, None]).astype(np.int64))
-    base = users[:, None] * (size + 1)
-    before = torch.searchsorted(owner * (size + 1) + gaps, base + ranks, right=True)
-    return ranks + before - known.indptr[users][:, None]
+    return absent(known.indptr, gaps(known.indptr, known.items, size), size, users[:, None], ranks)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from bm3_pyg.data.graph import training_of
 from bm3_pyg.errors import check_number
 from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
 from bm3_pyg.models.negatives import Negatives
@@ -47,8 +48,7 @@ class BPRMF(nn.Module):
     @classmethod
     def from_data(cls, data: HeteroData, **options: Any) -> BPRMF:
         """A model of the training interactions in ``data``; options are the constructor's."""
-        edge_index = data["user", "rates", "item"].edge_index
-        return cls(data["user"].num_nodes, data["item"].num_nodes, edge_index, **options)
+        return cls(*training_of(data), **options)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.errors import check_number
+from bm3_pyg.data.graph import chosen_modalities, training_of
+from bm3_pyg.errors import ConfigError, check_number
 from bm3_pyg.models.bpr import ranking_loss
-from bm3_pyg.models.features import FrozenFeatures, chosen_features
-from bm3_pyg.models.item_graph import ItemGraph, build_item_graph
+from bm3_pyg.models.features import FrozenFeatures
 from bm3_pyg.models.negatives import Negatives
 from bm3_pyg.ops import Graph, build_graph, propagate, propagate_rows
+from bm3_pyg.ops.item_graph import item_graph
 from bm3_pyg.protocols import Scorer
 
 
@@ -31,7 +32,7 @@ class FREEDOM(nn.Module):
     Recommendation" <https://arxiv.org/abs/2211.06924>`_, ACM MM 2023.
 
     With :math:`\hat{A}` of the interactions and S, the item graph of similar features
-    (:mod:`bm3_pyg.models.item_graph`), N the ``item_layers``,
+    (:mod:`bm3_pyg.ops.item_graph`), N the ``item_layers``,
 
     .. math::
         H = \frac{1}{L+1} \sum_{l=0}^{L} \hat{A}^l [E_U; E_I], \qquad h_u = H_u, \quad h_i = H_i + (S^N E_I)_i,
@@ -56,7 +57,7 @@ class FREEDOM(nn.Module):
         num_layers: propagation layers L over the interactions.
         item_layers: propagation layers N over the item graph.
         neighbours: items each item is joined to in each modality, itself among them.
-        image_weight: weight of the modality called image in the item graph, where there are others.
+        image_weight: weight in [0, 1] of the modality called image in the item graph, where there are others.
         pruning: share :math:`\rho` of the interactions left out in training, in [0, 1).
         feature_weight: :math:`\lambda`, called ``reg_weight`` in the authors' code.
 
@@ -84,6 +85,7 @@ class FREEDOM(nn.Module):
         check_number("embedding_dim", embedding_dim, int, 1)
         check_number("num_layers", num_layers, int, 0)
         check_number("item_layers", item_layers, int, 0)
+        check_number("neighbours", neighbours, int, 1)
         check_number("pruning", pruning, float, 0, 1)
         check_number("feature_weight", feature_weight, float, 0)
         self.num_layers, self.item_layers = num_layers, item_layers
@@ -94,7 +96,8 @@ class FREEDOM(nn.Module):
         self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, embedding_dim)))
         self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
         self.features = FrozenFeatures(modalities, num_items, embedding_dim)
-        self.item_graph: ItemGraph = build_item_graph(modalities, neighbours, image_weight)
+        weights = modality_weights([*modalities], image_weight)
+        self.item_graph = item_graph([*modalities.values()], neighbours, weights, own=True)
         self._seed = -1  # of the pruned graph; none yet
         self._pruned: Graph | None = None
 
@@ -107,8 +110,7 @@ class FREEDOM(nn.Module):
             modalities: names of modalities in ``data`` (all by default), or features as for the constructor.
             options: the constructor's others.
         """
-        edge_index, features = data["user", "rates", "item"].edge_index, chosen_features(data, modalities)
-        return cls(data["user"].num_nodes, data["item"].num_nodes, edge_index, modalities=features, **options)
+        return cls(*training_of(data), modalities=chosen_modalities(data, modalities), **options)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -174,7 +176,7 @@ class FREEDOM(nn.Module):
     def _over_items(self) -> Tensor:
         hidden: Tensor = self.item_embedding
         for _ in range(self.item_layers):
-            hidden = self.item_graph.propagate(hidden)
+            hidden = self.item_graph.smooth(hidden)
         return hidden
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FREEDOM:
@@ -182,6 +184,20 @@ class FREEDOM(nn.Module):
         device = self.user_embedding.device
         self.graph, self.item_graph, self._pruned = self.graph.to(device), self.item_graph.to(device), None
         return self
+
+
+def modality_weights(names: Sequence[str], image_weight: float) -> list[float]:
+    """Weights in the item graph, of sum 1: image's as given, the others' alike; all alike without image or others.
+
+    Raises:
+        ConfigError: if ``image_weight`` is not a number from 0 to 1.
+    """
+    check_number("image_weight", image_weight, float, 0)
+    if image_weight > 1:
+        raise ConfigError(f"image_weight: got {image_weight!r}, expected a number from 0 to 1")
+    if "image" not in names or len(names) == 1:
+        return [1 / len(names)] * len(names)
+    return [image_weight if name == "image" else (1 - image_weight) / (len(names) - 1) for name in names]
 
 
 def prune(graph: Graph, share: float, generator: torch.Generator) -> Graph:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data import modalities as modalities_of
+from bm3_pyg.data import modalities
+from bm3_pyg.data.graph import check_features, training_of
 from bm3_pyg.errors import ConfigError, check_number, nearest
 from bm3_pyg.ops import Graph, build_graph, masked_topk
 from bm3_pyg.ops.neighbours import nearest_rows
@@ -69,9 +70,10 @@ class ItemKNN(nn.Module):
         if by == INTERACTIONS:
             ids, similarities = nearest_items(graph, neighbours, shrinkage)
         else:
-            known = {INTERACTIONS, *(features or {})}
-            if not isinstance(by, str) or by not in known or features is None:
-                raise ConfigError(f"by: got {by!r}, {nearest(str(by), known)}")
+            features = features or {}
+            if not isinstance(by, str) or by not in features:
+                raise ConfigError(f"by: got {by!r}, {nearest(str(by), {INTERACTIONS, *features})}")
+            check_features({by: features[by]}, num_items)
             if shrinkage > 0:
                 raise ConfigError(f"shrinkage: got {shrinkage!r}, expected 0 where items are compared by features")
             ids, similarities = nearest_rows(features[by], neighbours)
@@ -84,8 +86,7 @@ class ItemKNN(nn.Module):
     @classmethod
     def from_data(cls, data: HeteroData, **options: Any) -> ItemKNN:
         """A model of the training interactions and item features in ``data``; options are the constructor's."""
-        edge_index = data["user", "rates", "item"].edge_index
-        return cls(data["user"].num_nodes, data["item"].num_nodes, edge_index, modalities_of(data), **options)
+        return cls(*training_of(data), modalities(data), **options)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import models
 
+from bm3_pyg.data.graph import training_of
 from bm3_pyg.errors import check_number
 from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
 from bm3_pyg.models.negatives import Negatives
@@ -55,17 +56,17 @@ class LightGCN(models.LightGCN):
         check_number("embedding_dim", embedding_dim, int, 1)
         check_number("num_layers", num_layers, int, 0)
         check_number("reg_weight", reg_weight, float, 0)
+        graph = build_graph(edge_index, num_users, num_items)
         super().__init__(num_users + num_items, embedding_dim, num_layers)
         self.sizes = [num_users, num_items]
         self.reg_weight = reg_weight
-        self.graph = build_graph(edge_index, num_users, num_items)
+        self.graph = graph
         self.negatives = Negatives(self.graph)
 
     @classmethod
     def from_data(cls, data: HeteroData, **options: Any) -> LightGCN:
         """A model of the training interactions in ``data``; options are the constructor's."""
-        edge_index = data["user", "rates", "item"].edge_index
-        return cls(data["user"].num_nodes, data["item"].num_nodes, edge_index, **options)
+        return cls(*training_of(data), **options)
 
     @property
     def options(self) -> dict[str, Any]:

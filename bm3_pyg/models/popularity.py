@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from bm3_pyg.data.graph import training_of
 from bm3_pyg.protocols import Scorer
 
 
@@ -30,7 +31,7 @@ class Popularity(nn.Module):
 
     @classmethod
     def from_data(cls, data: HeteroData) -> Popularity:
-        return cls(data["item"].num_nodes, data["user", "rates", "item"].edge_index)
+        return cls(*training_of(data)[1:])
 
     @property
     def options(self) -> dict[str, Any]:

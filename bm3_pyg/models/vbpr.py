@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch_geometric.data import HeteroData
 
+from bm3_pyg.data.graph import chosen_modalities, training_of
 from bm3_pyg.errors import check_number
 from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
-from bm3_pyg.models.features import FrozenFeatures, chosen_features
+from bm3_pyg.models.features import FrozenFeatures
 from bm3_pyg.models.negatives import Negatives
 from bm3_pyg.ops import build_graph
 from bm3_pyg.protocols import Scorer
@@ -81,8 +82,7 @@ class VBPR(nn.Module):
             modalities: names of modalities in ``data`` (all by default), or features as for the constructor.
             options: the constructor's others.
         """
-        edge_index, features = data["user", "rates", "item"].edge_index, chosen_features(data, modalities)
-        return cls(data["user"].num_nodes, data["item"].num_nodes, edge_index, modalities=features, **options)
+        return cls(*training_of(data), modalities=chosen_modalities(data, modalities), **options)
 
     @property
     def options(self) -> dict[str, Any]:

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data import modalities as modalities_of
-from bm3_pyg.data.graph import check_modality_name
+from bm3_pyg.data.graph import check_features, chosen_modalities, training_of
 from bm3_pyg.errors import ConfigError, RunError, check_number
 from bm3_pyg.nn.frozen import frozen_table
-from bm3_pyg.nn.item_graph import item_graph
 from bm3_pyg.nn.normalise import normalised
 from bm3_pyg.nn.objective import Batch, BM3Losses, BootstrapObjective
 from bm3_pyg.nn.row_table import RowTable
 from bm3_pyg.ops import build_graph, propagate, propagate_rows
+from bm3_pyg.ops.item_graph import item_graph
 from bm3_pyg.protocols import Scorer
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class BM3(nn.Module):
             precision, large ones are not copied (:func:`bm3_pyg.nn.frozen.frozen_table`).
         normalize_features: start from features centred and of unit length, modality by modality; frozen ones are
             then held in half precision whatever their size.
-        item_neighbours: neighbours per modality in the item-item graph S of :mod:`bm3_pyg.nn.item_graph`, by cosine on
+        item_neighbours: neighbours per modality in the item-item graph S of :mod:`bm3_pyg.ops.item_graph`, by cosine on
             the features that training starts from; :math:`h_i` gains :math:`S E_I`. 0 for none.
         mirror_weight: weight of mirrored alignment, see :class:`~bm3_pyg.nn.BootstrapObjective`.
         uniformity_weight: weight of uniformity, see there.
@@ -92,20 +91,17 @@ class BM3(nn.Module):
         encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        check_number("num_users", num_users, int, 1)
-        check_number("num_items", num_items, int, 1)
+        graph = build_graph(edge_index, num_users, num_items)
         check_number("num_layers", num_layers, int, 0)
         check_number("item_neighbours", item_neighbours, int, 0)
         for option, chosen in (("freeze_features", freeze_features), ("normalize_features", normalize_features)):
             if not isinstance(chosen, bool):
                 raise ConfigError(f"{option}: got {chosen!r}, expected true or false")
-        features = dict(modalities or {})
+        check_features(features := modalities or {}, num_items)
         if item_neighbours and not features:
             raise ConfigError(f"item_neighbours: got {item_neighbours} without modalities, expected features or 0")
-        for name, feature in features.items():
-            check_modality_name(name)
-            if feature.dim() != 2 or feature.size(0) != num_items:
-                raise ConfigError(f"modality {name}: got shape {list(feature.shape)}, expected [{num_items}, d]")
+        if encoder is not None and not isinstance(encoder, nn.Module):
+            raise ConfigError(f"encoder: got {encoder!r}, expected a torch.nn.Module")
 
         self.num_users = num_users
         self.num_items = num_items
@@ -113,7 +109,7 @@ class BM3(nn.Module):
         self.freeze_features = freeze_features
         self.normalize_features = normalize_features
         self.item_neighbours = item_neighbours
-        self.graph = build_graph(edge_index, num_users, num_items)
+        self.graph = graph
         self.objective = BootstrapObjective(
             embedding_dim,
             tuple(features),
@@ -144,9 +140,7 @@ class BM3(nn.Module):
         self.projections = nn.ModuleDict(linears)  # type: ignore[assignment]
         self.encoder = encoder
         if encoder is not None:
-            pairs = self.graph.edge_index()
-            pairs[1] += num_users
-            self.register_buffer("edge_index", torch.cat([pairs, pairs.flip(0)], dim=1), persistent=False)
+            self.register_buffer("edge_index", self.graph.both_directions(), persistent=False)
 
     @classmethod
     def from_data(cls, data: HeteroData, **options: Any) -> BM3:
@@ -160,18 +154,8 @@ class BM3(nn.Module):
         Raises:
             ConfigError: if a modality is not in ``data``, or as the constructor does.
         """
-        features = modalities_of(data)
-        chosen = options.pop("modalities", None)
-        if isinstance(chosen, Mapping):
-            features = dict(chosen)
-        elif chosen is not None:
-            if not isinstance(chosen, (list, tuple)) or not all(isinstance(name, str) for name in chosen):
-                raise ConfigError(f"modalities: got {chosen!r}, expected a list of names")
-            if unknown := [name for name in chosen if name not in features]:
-                raise ConfigError(f"modalities: got {unknown[0]!r}, the dataset has {', '.join(features) or 'none'}")
-            features = {name: features[name] for name in chosen}
-        edge_index = data["user", "rates", "item"].edge_index
-        return cls(data["user"].num_nodes, data["item"].num_nodes, edge_index, modalities=features, **options)
+        features = chosen_modalities(data, options.pop("modalities", None))
+        return cls(*training_of(data), modalities=features, **options)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -199,6 +183,8 @@ class BM3(nn.Module):
             hidden_users, hidden_items = propagate(self.graph, users, items, self.num_layers, residual=True)
         else:
             hidden = self.encoder(torch.cat([users, items]), self.edge_index)
+            if hidden.shape != (expected := (self.num_users + self.num_items, users.size(1))):
+                raise ConfigError(f"encoder: got embeddings {list(hidden.shape)}, expected {list(expected)}")
             hidden_users, hidden_items = hidden.split([self.num_users, self.num_items])
             hidden_items = hidden_items + items
         if self.item_graph is not None:

@@ -98,9 +98,7 @@ class BM3LightGCN(nn.Module):
         model, graph = copy.copy(self.bm3), self._graph(edge_index)
         model.graph = graph
         if model.encoder is not None:
-            pairs = graph.edge_index()
-            pairs[1] += model.num_users
-            model._buffers = {**model._buffers, "edge_index": torch.cat([pairs, pairs.flip(0)], dim=1)}
+            model._buffers = {**model._buffers, "edge_index": graph.both_directions()}
         return model
 
     def get_embedding(self, edge_index: Any) -> Tensor:

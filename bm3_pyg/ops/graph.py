@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bm3_pyg.errors import DataError
+from bm3_pyg.errors import DataError, check_number
 from bm3_pyg.ops.backend import backend_for
 from bm3_pyg.ops.memory import Recycler
 
@@ -93,6 +93,12 @@ class Graph:
         users = torch.repeat_interleave(self.by_user.indptr.diff())
         return torch.stack([users.long(), self.by_user.indices.long()])
 
+    def both_directions(self) -> Tensor:
+        """[2, 2E] as int64, in one id space with users first: the distinct interactions, then the same reversed."""
+        pairs = self.edge_index()
+        pairs[1] += self.num_users
+        return torch.cat([pairs, pairs.flip(0)], dim=1)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Graph:
         return self
 
@@ -108,8 +114,11 @@ def build_graph(edge_index: Any, num_users: int, num_items: int) -> Graph:
         num_items: I.
 
     Raises:
+        ConfigError: if U or I is not a positive integer.
         DataError: if the shape or type is another, or an id is outside [0, U) or [0, I).
     """
+    check_number("num_users", num_users, int, 1)
+    check_number("num_items", num_items, int, 1)
     users, items = _interactions(edge_index, num_users, num_items)
     for name, ids, count in (("user", users, num_users), ("item", items, num_items)):
         if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < count:

@@ -55,3 +55,8 @@ def test_ids_out_of_range_are_refused(
 def test_a_list_of_no_length_is_refused(fixed: Any) -> None:
     with pytest.raises(ConfigError, match="k: got 0"):
         recommend(fixed(torch.randn(4, 4)), [0], k=0)
+
+
+def test_a_user_the_model_does_not_have_is_refused_without_a_dataset_too(fixed: Any) -> None:
+    with pytest.raises(DataError, match=r"^user: got ids up to 9, more than the model has"):
+        recommend(fixed(torch.randn(9, 4)), [2, 9], 2)

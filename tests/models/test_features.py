@@ -1,38 +1,10 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
-from torch_geometric.data import HeteroData
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.models.features import FrozenFeatures, chosen_features
-
-
-@pytest.fixture
-def data() -> HeteroData:
-    data = HeteroData()
-    data["item"].num_nodes = 5
-    data["item"].image, data["item"].text = torch.randn(5, 3), torch.randn(5, 2)
-    return data
-
-
-def test_all_features_some_or_ones_own(data: HeteroData) -> None:
-    assert list(chosen_features(data, None)) == ["image", "text"]
-    assert list(chosen_features(data, ["text"])) == ["text"]
-    assert list(chosen_features(data, [])) == []
-    own = {"sound": torch.randn(5, 1)}
-    assert chosen_features(data, own) == own
-
-
-@pytest.mark.parametrize(
-    ("chosen", "message"),
-    [("image", "expected a list of names"), ([1], "expected a list"), (["audio"], "the dataset has image, text")],
-)
-def test_wrong_choices_are_named(data: HeteroData, chosen: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        chosen_features(data, chosen)
+from bm3_pyg.models.features import FrozenFeatures
 
 
 def test_projections_of_repeated_items_in_any_order() -> None:

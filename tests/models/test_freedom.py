@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.models import FREEDOM
-from bm3_pyg.models.freedom import prune
+from bm3_pyg.models.freedom import modality_weights, prune
 from bm3_pyg.ops import Graph, build_graph
 from bm3_pyg.protocols import PerEpoch
 
@@ -36,7 +36,7 @@ def slow_embeddings(model: FREEDOM, graph: Graph, users: Tensor, items: Tensor) 
     for _ in range(model.num_layers):
         layer_users, layer_items = half @ layer_items, half.T @ layer_users
         sum_users, sum_items = sum_users + layer_users, sum_items + layer_items
-    similar = model.item_graph.propagate(torch.eye(len(items), dtype=torch.float64))
+    similar = model.item_graph.smooth(torch.eye(len(items), dtype=torch.float64))
     over_items = torch.linalg.matrix_power(similar, model.item_layers) @ items
     layers = model.num_layers + 1
     return sum_users / layers, sum_items / layers + over_items
@@ -129,11 +129,31 @@ def test_options_build_it_anew(ugly_edges: Edges) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"pruning": 1.0}, {"neighbours": 0}, {"item_layers": -1}, {"feature_weight": "much"}, {"num_layers": 1.5}],
+    [
+        {"pruning": 1.0},
+        {"neighbours": 0},
+        {"image_weight": 1.5},
+        {"item_layers": -1},
+        {"feature_weight": "much"},
+        {"num_layers": 1.5},
+    ],
 )
 def test_wrong_options_are_named(ugly_edges: Edges, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"^{next(iter(options))}: got "):
         model_of(ugly_edges(0), **options)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["text", "image"], [0.9, 0.1]),
+        (["image", "text", "audio"], [0.1, 0.45, 0.45]),
+        (["image"], [1]),
+        (["text", "audio"], [0.5, 0.5]),
+    ],
+)
+def test_weights_of_the_modalities(names: list[str], expected: list[float]) -> None:
+    assert modality_weights(names, 0.1) == pytest.approx(expected)
 
 
 def test_it_needs_features(ugly_edges: Edges) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg import TrainConfig, evaluate, fit, load_dataset, load_run, recommend
-from bm3_pyg.errors import ConfigError
+from bm3_pyg.errors import ConfigError, DataError
 from bm3_pyg.models import MODELS, model_named, option_names
 from bm3_pyg.protocols import Recommender, Trainable
 from bm3_pyg.train.settings import build_model
@@ -86,3 +86,22 @@ def test_the_trainable_ones(demo: HeteroData) -> None:
 def test_an_unknown_model_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="model: got 'lightgnc', did you mean 'lightgcn'"):
         model_named("lightgnc")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_data_without_training_interactions_is_refused_and_left_as_it_is(name: str) -> None:
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes, data["item"].image = 3, 4, torch.randn(4, 2)
+    with pytest.raises(DataError, match="has no edge_index, expected training interactions"):
+        MODELS[name].from_data(data)
+    assert data.edge_types == []
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "popularity"])
+def test_wrong_numbers_of_users_and_items_are_named(name: str) -> None:
+    options = {"modalities": {"image": torch.randn(4, 2)}} if "modalities" in option_names(name) else {}
+    edges = torch.empty(2, 0, dtype=torch.long)
+    with pytest.raises(ConfigError, match=r"^num_users: got 0, expected an integer at least 1"):
+        MODELS[name](0, 4, edges, **options)
+    with pytest.raises(ConfigError, match=r"^num_items: got 4\.0"):
+        MODELS[name](3, 4.0, edges, **options)

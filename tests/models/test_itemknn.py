@@ -75,11 +75,12 @@ def test_one_item() -> None:
         ({"neighbours": 0}, "neighbours: got 0"),
         ({"shrinkage": -1}, "shrinkage: got -1"),
         ({"by": "imag"}, "by: got 'imag', did you mean 'image'"),
-        ({"by": 3}, "by: got 3, expected one of image, interactions"),
+        ({"by": 3}, "by: got 3, expected one of image, interactions, short"),
         ({"by": "image", "shrinkage": 1.0}, "shrinkage: got 1.0, expected 0"),
+        ({"by": "short"}, r"modality short: got shape \[4, 2\], expected \[9, d\]"),
     ],
 )
 def test_wrong_options_are_named(ugly_edges: Edges, options: dict[str, Any], message: str) -> None:
     num_users, num_items, edges = ugly_edges(0)
     with pytest.raises(ConfigError, match=message):
-        ItemKNN(num_users, num_items, edges, {"image": torch.randn(num_items, 2)}, **options)
+        ItemKNN(num_users, num_items, edges, {"image": torch.randn(9, 2), "short": torch.randn(4, 2)}, **options)

@@ -12,6 +12,7 @@ from torch_geometric.nn import GATConv, GCNConv, LGConv, SAGEConv
 
 from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_dataset
 from bm3_pyg.data import edges_of
+from bm3_pyg.errors import ConfigError
 from bm3_pyg.models import Popularity
 from bm3_pyg.nn import BM3Losses, BootstrapObjective
 from bm3_pyg.protocols import Scorer
@@ -106,3 +107,26 @@ def test_the_objective_alone_trains_matrix_factorisation(data: HeteroData) -> No
     fit(model, data, TrainConfig(max_epochs=15, batch_size=512, lr=0.01), verbose=False)
     assert mean_loss(model, data) < 0.8 * loss_before
     assert recall(model, data) > 1.5 * recall_before
+
+
+class Cut(nn.Module):
+    """Some of the rows and columns of x."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.rows, self.columns = rows, columns
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return x[: self.rows, : self.columns]
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(6, 4), (7, 3)])
+def test_embeddings_of_another_shape_are_named(rows: int, columns: int) -> None:
+    model = BM3(3, 4, torch.tensor([[0], [1]]), embedding_dim=4, encoder=Cut(rows, columns))
+    with pytest.raises(ConfigError, match=rf"^encoder: got embeddings \[{rows}, {columns}\], expected \[7, 4\]"):
+        model.embed()
+
+
+def test_an_encoder_is_a_module() -> None:
+    with pytest.raises(ConfigError, match=r"^encoder: got 'GCNConv', expected a torch"):
+        BM3(3, 4, torch.tensor([[0], [1]]), encoder="GCNConv")  # type: ignore[arg-type]

@@ -84,6 +84,11 @@ def test_edge_index_holds_each_interaction_once_by_user() -> None:
     assert list(zip(*result.tolist(), strict=True)) == pairs
 
 
+def test_both_directions_stand_in_one_id_space() -> None:
+    graph = build_graph(torch.tensor([[0, 2, 2], [1, 0, 1]]), 3, 2)
+    assert graph.both_directions().tolist() == [[0, 2, 2, 4, 3, 4], [4, 3, 4, 0, 2, 2]]
+
+
 def test_parts_cover_every_row_once_with_about_equal_work() -> None:
     for half in (build_graph(*case).by_user for case in (random_edges(), random_edges(20_000, 8_000, 90_000))):
         parts, rows = half.parts, half.row_scale.numel()
