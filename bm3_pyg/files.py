@@ -41,6 +41,12 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def is_taken(path: str | Path) -> bool:
+    """Whether ``path`` is anything but a folder to come or an empty one."""
+    path = Path(path)
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` whole."""
     with atomic_file(path) as temporary:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bm3_pyg.files import atomic_file, atomic_folder, write_text
+from bm3_pyg.files import atomic_file, atomic_folder, is_taken, write_text
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -39,3 +39,12 @@ def _half_a_folder(path: Path) -> None:
     with atomic_folder(path) as temporary:
         (temporary / "x").write_text("half")
         raise RuntimeError("power cut")
+
+
+def test_what_is_taken(tmp_path: Path) -> None:
+    assert not is_taken(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    assert not is_taken(tmp_path / "empty")
+    assert is_taken(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert is_taken(tmp_path / "file")

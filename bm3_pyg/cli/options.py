@@ -91,8 +91,8 @@ def add_settings(command: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="options of the model (num_layers, dropout, reg_weight, align_weight, embedding_dim, freeze_features, "
-        "modalities) and of training (max_epochs, min_epochs, patience, batch_size, lr, eval_every, mask, ...)",
+        help="options of the model (its class's keyword arguments: num_layers, embedding_dim, reg_weight, modalities, "
+        "...) and of training (max_epochs, min_epochs, patience, batch_size, lr, eval_every, mask, ...)",
     )
 
 

@@ -47,7 +47,10 @@ def add_runs(verbs: Any) -> None:
         "--cold", action="store_true", help="rank the split's items without training interactions, from their features"
     )
     command.add_argument(
-        "--sampled", type=int, metavar="N", help="MRR and Hits against N sampled negatives, as OGB does (extra ogb)"
+        "--sampled",
+        type=int,
+        metavar="N",
+        help="MRR and Hits against N sampled negatives, as OGB does; such metrics can rank models wrongly (extra ogb)",
     )
     command.add_argument("--json", action="store_true", help="print JSON, unrounded")
 
@@ -142,11 +145,14 @@ def _evaluate(args: argparse.Namespace) -> None:
     candidates = _items(args.candidates, data)
     if args.cold and candidates is None:
         candidates = cold_items(data, args.split)
+        if not len(candidates):
+            raise ConfigError(f"--cold: every item in the {args.split} split of {data.name} has training interactions")
     cutoffs = args.k or [5, 10, 20, 50]
     metrics = evaluate(model, data, args.split, cutoffs, args.mask, candidates=candidates, sampled=args.sampled, seed=0)
     ranking = "full ranking" if candidates is None else f"ranking of {len(candidates):,} items"
     if args.sampled is not None:
-        ranking = f"{args.sampled} sampled negatives, NOT a full ranking"
+        among = "" if candidates is None else f" among {len(candidates):,} items"
+        ranking = f"{args.sampled} sampled negatives{among}, NOT a full ranking"
     if args.json:
         found = {"dataset": data.name, "split": args.split, "mask": args.mask, "ranking": ranking, "metrics": metrics}
         print(json.dumps(found, indent=2))

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from bm3_pyg.errors import DataError, one_line
-from bm3_pyg.files import atomic_folder
+from bm3_pyg.files import atomic_folder, is_taken
 
 PIECE = 1 << 20  # bytes
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
@@ -40,7 +40,7 @@ def extract(
     archive, folder = Path(archive), Path(folder)
     if not archive.is_file():
         raise DataError(f"{archive}: no such file, expected a .zip or .tar archive")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if is_taken(folder):
         raise DataError(f"{folder}: exists already, expected a new or empty folder for what {archive} holds")
     try:
         with atomic_folder(folder) as temporary:

@@ -22,7 +22,7 @@ from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.data.mmrec import write_mmrec
 from bm3_pyg.data.reading import file_sha256
 from bm3_pyg.errors import DataError
-from bm3_pyg.files import atomic_folder
+from bm3_pyg.files import atomic_folder, is_taken
 
 CARD = "card.json"
 SCHEMA = 1
@@ -35,7 +35,7 @@ def is_prepared(out: Path, settings: Mapping[str, Any], sources: Mapping[str, Pa
     Raises:
         DataError: ``out`` holds something else, or could not be written.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not is_taken(out):
         _refuse_unwritable(out)
         return False
     card = read_card(out)

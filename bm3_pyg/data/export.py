@@ -15,7 +15,7 @@ from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.data.mmrec import write_mmrec
 from bm3_pyg.data.ogb_export import write_ogb
 from bm3_pyg.errors import ConfigError, DataError, nearest
-from bm3_pyg.files import atomic_folder
+from bm3_pyg.files import atomic_folder, is_taken
 
 
 def export_dataset(data: HeteroData, out: str | Path, format: str) -> None:
@@ -39,7 +39,7 @@ def export_dataset(data: HeteroData, out: str | Path, format: str) -> None:
     if format not in FORMATS:
         raise ConfigError(f"format: got {format!r}, {nearest(format, FORMATS)}")
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if is_taken(out):
         raise DataError(f"{out}: exists already, expected a new or empty folder")
     try:
         with atomic_folder(out) as folder:

@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import raw_ids
 from bm3_pyg.errors import RunError
 from bm3_pyg.eval.similar import embeddings_of
-from bm3_pyg.files import atomic_folder
+from bm3_pyg.files import atomic_folder, is_taken
 from bm3_pyg.protocols import Recommender
 
 
@@ -39,7 +39,7 @@ def export_embeddings(model: Recommender, data: HeteroData, out: Path, format: s
 
 def check_new_folder(out: Path) -> None:
     """Raise :class:`RunError` unless ``out`` is a folder to come or an empty one."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if is_taken(out):
         raise RunError(f"{out}: exists already, expected a new or empty folder")
 
 

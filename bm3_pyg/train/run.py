@@ -18,7 +18,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset, modalities
 from bm3_pyg.errors import ConfigError, RunError, one_line
-from bm3_pyg.files import atomic_file, write_text
+from bm3_pyg.files import atomic_file, is_taken, write_text
 from bm3_pyg.models import model_named, option_names
 from bm3_pyg.protocols import Trainable
 from bm3_pyg.train.config import RESUMABLE, TrainConfig
@@ -173,7 +173,7 @@ def _build(section: dict[str, Any], data: HeteroData, path: Path, given: dict[st
 
 def check_new(path: Path) -> None:
     """Raise :class:`RunError` unless a run can begin in ``path``."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if is_taken(path):
         raise RunError(f"{path}: exists already; resume it, or choose another folder")
 
 

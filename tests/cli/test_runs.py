@@ -159,6 +159,10 @@ def test_evaluation_among_candidates_cold_items_and_samples(bm3: Run, refused: R
     refused(bm3("evaluate", "run", "--sampled", "2", "--k", "5"), "--k: got it with --sampled")
 
 
+def test_cold_without_cold_items(bm3: Run, refused: Refused, trained: Path) -> None:
+    refused(bm3("evaluate", trained, "--cold"), "--cold: every item in the test split of demo has training")
+
+
 def test_lists_for_new_users_and_similar_items(bm3: Run, refused: Refused, trained: Path) -> None:
     Path("new.csv").write_text("user,item\nanna,1\nanna,2\nben,7\n")
     code, out, _ = bm3("recommend", trained, "--new-users", "new.csv", "--k", "3", "--out", "new.parquet")
