@@ -65,8 +65,9 @@ def _lead(name: str, section: Section) -> str:
         return f"{first} Test Recall@20: {figure}."
     compared = [one for one in section.comparisons if one.metric == SELECTION and best.label in (one.first, one.second)]
     told = sum(one.corrected_p < section.level for one in compared)
-    others = f"; the test over users tells it from {told} of the other {len(ranked) - 1}" if compared else ""
-    return f"{first} The highest test Recall@20 is that of {best.label}, {figure}{others}."
+    others = f"{told} of the {len(ranked) - 1} others" if len(ranked) > 2 else "the other" if told else "none"
+    tested = f"; the paired test over users tells it from {others}" if compared else ""
+    return f"{first} The highest test Recall@20 is that of {best.label}, {figure}{tested}."
 
 
 def _chapters(section: Section) -> tuple[Chapter, ...]:
