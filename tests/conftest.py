@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bm3_pyg.report import content
@@ -26,6 +27,17 @@ def shared_data() -> Callable[[str], Path]:
             pytest.skip(f"no {name} in {SHARED} (set BM3_SHARED_DATA)")
         return SHARED / name
 
+    return folder
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A small folder in MMRec's layout: 12 users, 8 items, one modality."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    rows = [f"{u}\t{(u + j) % 8}\t{0 if j < 4 else j - 3}" for u in range(12) for j in range(6)]
+    (folder / "shop.inter").write_text("userID\titemID\tx_label\n" + "\n".join(rows) + "\n")
+    np.save(folder / "image_feat.npy", np.random.default_rng(0).standard_normal((8, 5), dtype=np.float32))
     return folder
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bm3_pyg.cli import main
@@ -37,19 +36,8 @@ def bm3(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
     return run
 
 
-@pytest.fixture
-def mmrec(tmp_path: Path) -> Path:
-    """A small folder in MMRec's layout: 12 users, 8 items."""
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    rows = [f"{u}\t{(u + j) % 8}\t{0 if j < 4 else j - 3}" for u in range(12) for j in range(6)]
-    (folder / "shop.inter").write_text("userID\titemID\tx_label\n" + "\n".join(rows) + "\n")
-    np.save(folder / "image_feat.npy", np.random.default_rng(0).standard_normal((8, 5), dtype=np.float32))
-    return folder
-
-
 @pytest.fixture(scope="session")
-def refused() -> Callable[..., None]:
+def assert_refused() -> Callable[..., None]:
     """Checks that a command ended with exit code 2 and one line that holds the given parts."""
 
     def check(result: tuple[int, str, str], *parts: str) -> None:

@@ -15,21 +15,21 @@ Run = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., None]
 
 
-def test_describe(bm3: Run, mmrec: Path) -> None:
-    _, out, _ = bm3("data", "describe", mmrec, "--json")
+def test_describe(bm3: Run, shop: Path) -> None:
+    _, out, _ = bm3("data", "describe", shop, "--json")
     card = json.loads(out)
     assert (card["users"], card["items"], card["interactions"]) == (12, 8, 72)
     assert card["splits"] == {"train": 48, "val": 12, "test": 12}
     assert card["modalities"] == {"image": {"dim": 5, "missing": 0}}
-    code, out, _ = bm3("data", "describe", mmrec)
+    code, out, _ = bm3("data", "describe", shop)
     assert code == 0
     assert "interactions" in out
     assert "shop.inter" in out
 
 
-def test_a_picture_beside_the_text(bm3: Run, mmrec: Path) -> None:
+def test_a_picture_beside_the_text(bm3: Run, shop: Path) -> None:
     pytest.importorskip("matplotlib")
-    code, out, _ = bm3("data", "describe", mmrec, "--picture", "shop.png")
+    code, out, _ = bm3("data", "describe", shop, "--picture", "shop.png")
     assert code == 0
     assert "fingerprint" in out
     assert Path("shop.png").read_bytes().startswith(b"\x89PNG")
@@ -53,9 +53,9 @@ def test_prepare_ones_own_catalogue_and_train_on_it(bm3: Run, caplog: pytest.Log
     assert "prepared before" in caplog.text
 
 
-def test_prepare_from_an_archive(bm3: Run, mmrec: Path) -> None:
+def test_prepare_from_an_archive(bm3: Run, shop: Path) -> None:
     with zipfile.ZipFile("baby.zip", "w") as archive:
-        for file in mmrec.iterdir():
+        for file in shop.iterdir():
             archive.write(file, f"baby/{file.name}")
     code, out, err = bm3("data", "prepare", "baby", "--from", "baby.zip", "--root", "data")
     assert code == 0, err
@@ -86,5 +86,5 @@ def test_prepare_from_an_archive(bm3: Run, mmrec: Path) -> None:
         (["toys"], "toys"),
     ],
 )
-def test_wrong_preparations(bm3: Run, refused: Refused, arguments: list[str], message: str) -> None:
-    refused(bm3("data", "prepare", *arguments), message)
+def test_wrong_preparations(bm3: Run, assert_refused: Refused, arguments: list[str], message: str) -> None:
+    assert_refused(bm3("data", "prepare", *arguments), message)

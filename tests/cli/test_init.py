@@ -43,8 +43,8 @@ def test_help_has_an_example(bm3: Run, verb: str) -> None:
         ([], "COMMAND"),
     ],
 )
-def test_wrong_commands(bm3: Run, arguments: list[str], message: str, refused: Refused) -> None:
-    refused(bm3(*arguments), message)
+def test_wrong_commands(bm3: Run, arguments: list[str], message: str, assert_refused: Refused) -> None:
+    assert_refused(bm3(*arguments), message)
 
 
 def test_the_names_of_models_are_those_there_are() -> None:

@@ -12,10 +12,10 @@ Run = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., None]
 
 
-def test_a_dataset_that_has_moved(bm3: Run, mmrec: Path, refused: Refused) -> None:
-    bm3("train", mmrec, "--out", "run", "--set", "max_epochs=1")
-    mmrec.rename(mmrec.with_name("moved"))
-    refused(bm3("evaluate", "run"), "shop")
+def test_a_dataset_that_has_moved(bm3: Run, shop: Path, assert_refused: Refused) -> None:
+    bm3("train", shop, "--out", "run", "--set", "max_epochs=1")
+    shop.rename(shop.with_name("moved"))
+    assert_refused(bm3("evaluate", "run"), "shop")
     assert bm3("evaluate", "run", "--data", "moved")[0] == 0
 
 
@@ -31,6 +31,8 @@ def test_a_table_with_features_that_has_moved(bm3: Run, tmp_path: Path) -> None:
     assert bm3("export", "run", "--data", "there/clicks.csv", "--format", "npy", "--out", "out")[0] == 0
 
 
-def test_a_name_given_twice_is_refused(bm3: Run, refused: Refused) -> None:
+def test_a_name_given_twice_is_refused(bm3: Run, assert_refused: Refused) -> None:
     Path("clicks.csv").write_text("user,item\na,x\n")
-    refused(bm3("train", "clicks.csv", "--features", "image=a.npy", "--features", "image=b.npy"), "got image twice")
+    assert_refused(
+        bm3("train", "clicks.csv", "--features", "image=a.npy", "--features", "image=b.npy"), "got image twice"
+    )

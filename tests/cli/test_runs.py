@@ -28,8 +28,8 @@ def test_train_prints_a_table_and_the_run(bm3: Run) -> None:
     assert bm3("train", "demo", "--set", "max_epochs=1")[1].splitlines()[-1] == "runs/demo-2"
 
 
-def test_train_evaluate_and_resume_on_a_folder(bm3: Run, mmrec: Path) -> None:
-    assert bm3("train", mmrec, "--out", "run", "--set", "max_epochs=2")[0] == 0
+def test_train_evaluate_and_resume_on_a_folder(bm3: Run, shop: Path) -> None:
+    assert bm3("train", shop, "--out", "run", "--set", "max_epochs=2")[0] == 0
     code, out, _ = bm3("evaluate", "run", "--k", "5,10", "--json")
     assert code == 0
     metrics = json.loads(Path("run/metrics.json").read_text())
@@ -40,13 +40,13 @@ def test_train_evaluate_and_resume_on_a_folder(bm3: Run, mmrec: Path) -> None:
     assert len(Path("run/history.jsonl").read_text().splitlines()) == 4
 
 
-def test_tensorboard_events_go_into_the_run(bm3: Run, mmrec: Path) -> None:
+def test_tensorboard_events_go_into_the_run(bm3: Run, shop: Path) -> None:
     pytest.importorskip("tensorboard")
-    assert bm3("train", mmrec, "--out", "run", "--tensorboard", "--set", "max_epochs=1")[0] == 0
+    assert bm3("train", shop, "--out", "run", "--tensorboard", "--set", "max_epochs=1")[0] == 0
     assert list(Path("run/tensorboard").iterdir())
 
 
-def test_recommendations_speak_the_users_ids(bm3: Run, tmp_path: Path, refused: Refused) -> None:
+def test_recommendations_speak_the_users_ids(bm3: Run, tmp_path: Path, assert_refused: Refused) -> None:
     rng = np.random.default_rng(0)
     pairs = {(f"u{u}", f"sku-{i}") for u, i in zip(rng.integers(0, 20, 300), rng.integers(0, 30, 300), strict=True)}
     table = pl.DataFrame(sorted(pairs), schema=["customer", "sku"], orient="row")
@@ -66,7 +66,7 @@ def test_recommendations_speak_the_users_ids(bm3: Run, tmp_path: Path, refused: 
     bm3("recommend", "run", "--users", "ids.txt", "--candidates", "few.txt", "--include-seen", "--out", "few.csv")
     assert set(pl.read_csv("few.csv")["item"]) == {"sku-1", "sku-2"}
     Path("ids.txt").write_text("u3\nnobody\n")
-    refused(bm3("recommend", "run", "--users", "ids.txt", "--out", "no.csv"), "'nobody'", "user")
+    assert_refused(bm3("recommend", "run", "--users", "ids.txt", "--out", "no.csv"), "'nobody'", "user")
     assert not Path("no.csv").exists()
 
 
@@ -76,36 +76,36 @@ def test_recommend_for_everyone_by_default(bm3: Run, trained: Path) -> None:
     assert pl.read_parquet(out.strip())["user"].n_unique() == 2000
 
 
-def test_a_missing_column(bm3: Run, mmrec: Path, refused: Refused) -> None:
-    text = (mmrec / "shop.inter").read_text()
-    (mmrec / "shop.inter").write_text(text.replace("itemID", "item", 1))
-    refused(bm3("train", mmrec, "--out", "run"), "shop.inter", "itemID")
+def test_a_missing_column(bm3: Run, shop: Path, assert_refused: Refused) -> None:
+    text = (shop / "shop.inter").read_text()
+    (shop / "shop.inter").write_text(text.replace("itemID", "item", 1))
+    assert_refused(bm3("train", shop, "--out", "run"), "shop.inter", "itemID")
     assert not Path("run").exists()
 
 
-def test_a_truncated_feature_file(bm3: Run, mmrec: Path, refused: Refused) -> None:
-    content = (mmrec / "image_feat.npy").read_bytes()
-    (mmrec / "image_feat.npy").write_bytes(content[:-7])
-    refused(bm3("train", mmrec), "image_feat.npy")
+def test_a_truncated_feature_file(bm3: Run, shop: Path, assert_refused: Refused) -> None:
+    content = (shop / "image_feat.npy").read_bytes()
+    (shop / "image_feat.npy").write_bytes(content[:-7])
+    assert_refused(bm3("train", shop), "image_feat.npy")
 
 
-def test_an_existing_out_without_resume(bm3: Run, mmrec: Path, refused: Refused) -> None:
-    bm3("train", mmrec, "--out", "run", "--set", "max_epochs=1")
+def test_an_existing_out_without_resume(bm3: Run, shop: Path, assert_refused: Refused) -> None:
+    bm3("train", shop, "--out", "run", "--set", "max_epochs=1")
     before = Path("run/metrics.json").read_bytes()
-    refused(bm3("train", mmrec, "--out", "run"), "run: exists already")
+    assert_refused(bm3("train", shop, "--out", "run"), "run: exists already")
     assert Path("run/metrics.json").read_bytes() == before
 
 
-def test_an_out_that_cannot_be_written(bm3: Run, mmrec: Path, refused: Refused) -> None:
+def test_an_out_that_cannot_be_written(bm3: Run, shop: Path, assert_refused: Refused) -> None:
     Path("file").write_text("")
-    refused(bm3("train", mmrec, "--out", "file/run"), "file/run: cannot be written")
+    assert_refused(bm3("train", shop, "--out", "file/run"), "file/run: cannot be written")
     if os.geteuid():
         Path("closed").mkdir(mode=0o500)
-        refused(bm3("train", mmrec, "--out", "closed/run"), "closed/run: cannot be written")
+        assert_refused(bm3("train", shop, "--out", "closed/run"), "closed/run: cannot be written")
 
 
-def test_an_unknown_key(bm3: Run, mmrec: Path, refused: Refused) -> None:
-    refused(bm3("train", mmrec, "--set", "num_layer=2"), "unknown key 'num_layer', did you mean 'num_layers'?")
+def test_an_unknown_key(bm3: Run, shop: Path, assert_refused: Refused) -> None:
+    assert_refused(bm3("train", shop, "--set", "num_layer=2"), "unknown key 'num_layer', did you mean 'num_layers'?")
 
 
 @pytest.mark.parametrize(
@@ -119,26 +119,26 @@ def test_an_unknown_key(bm3: Run, mmrec: Path, refused: Refused) -> None:
         ("modalities=[sound]", "modalities: got 'sound', the dataset has image"),
     ],
 )
-def test_a_wrong_value(bm3: Run, mmrec: Path, setting: str, message: str, refused: Refused) -> None:
-    refused(bm3("train", mmrec, "--out", "run", "--set", setting), message)
+def test_a_wrong_value(bm3: Run, shop: Path, setting: str, message: str, assert_refused: Refused) -> None:
+    assert_refused(bm3("train", shop, "--out", "run", "--set", setting), message)
     assert not Path("run").exists()
 
 
-def test_a_run_of_another_dataset(bm3: Run, mmrec: Path, refused: Refused) -> None:
-    bm3("train", mmrec, "--out", "run", "--set", "max_epochs=1")
-    other = mmrec.with_name("other")
-    shutil.copytree(mmrec, other)
+def test_a_run_of_another_dataset(bm3: Run, shop: Path, assert_refused: Refused) -> None:
+    bm3("train", shop, "--out", "run", "--set", "max_epochs=1")
+    other = shop.with_name("other")
+    shutil.copytree(shop, other)
     lines = (other / "shop.inter").read_text().splitlines()
     (other / "shop.inter").write_text("\n".join(lines[:1] + lines[2:]) + "\n")
-    refused(bm3("evaluate", "run", "--data", other), "run: trained on another dataset")
-    refused(bm3("train", other, "--out", "run", "--resume"), "another dataset")
+    assert_refused(bm3("evaluate", "run", "--data", other), "run: trained on another dataset")
+    assert_refused(bm3("train", other, "--out", "run", "--resume"), "another dataset")
 
 
-def test_a_list_in_an_unknown_format(bm3: Run, trained: Path, refused: Refused) -> None:
-    refused(bm3("recommend", trained, "--out", "recs.xlsx"), "recs.xlsx: got suffix '.xlsx'", ".parquet")
+def test_a_list_in_an_unknown_format(bm3: Run, trained: Path, assert_refused: Refused) -> None:
+    assert_refused(bm3("recommend", trained, "--out", "recs.xlsx"), "recs.xlsx: got suffix '.xlsx'", ".parquet")
 
 
-def test_evaluation_among_candidates_cold_items_and_samples(bm3: Run, refused: Refused, tmp_path: Path) -> None:
+def test_evaluation_among_candidates_cold_items_and_samples(bm3: Run, assert_refused: Refused, tmp_path: Path) -> None:
     rows = [(f"u{u}", f"i{(u + j) % 10}") for u in range(12) for j in range(7)]
     pl.DataFrame(rows, schema=["user", "item"], orient="row").write_csv("clicks.csv")
     np.save("image.npy", np.random.default_rng(0).standard_normal((10, 5), dtype=np.float32))
@@ -156,33 +156,33 @@ def test_evaluation_among_candidates_cold_items_and_samples(bm3: Run, refused: R
     pytest.importorskip("ogb")
     out = bm3("evaluate", "run", "--sampled", "2")[1]
     assert "NOT a full ranking" in out
-    refused(bm3("evaluate", "run", "--sampled", "2", "--k", "5"), "--k: got it with --sampled")
+    assert_refused(bm3("evaluate", "run", "--sampled", "2", "--k", "5"), "--k: got it with --sampled")
 
 
-def test_cold_without_cold_items(bm3: Run, refused: Refused, trained: Path) -> None:
-    refused(bm3("evaluate", trained, "--cold"), "--cold: every item in the test split of demo has training")
+def test_cold_without_cold_items(bm3: Run, assert_refused: Refused, trained: Path) -> None:
+    assert_refused(bm3("evaluate", trained, "--cold"), "--cold: every item in the test split of demo has training")
 
 
-def test_lists_for_new_users_and_similar_items(bm3: Run, refused: Refused, trained: Path) -> None:
+def test_lists_for_new_users_and_similar_items(bm3: Run, assert_refused: Refused, trained: Path) -> None:
     Path("new.csv").write_text("user,item\nanna,1\nanna,2\nben,7\n")
     code, out, _ = bm3("recommend", trained, "--new-users", "new.csv", "--k", "3", "--out", "new.parquet")
     assert code == 0
     table = pl.read_parquet("new.parquet")
     assert table["user"].to_list() == ["anna"] * 3 + ["ben"] * 3
     assert not {("anna", 1), ("anna", 2), ("ben", 7)} & set(table.select("user", "item").rows())
-    refused(bm3("recommend", trained, "--new-users", "new.csv", "--users", "x"), "--new-users: got it with")
+    assert_refused(bm3("recommend", trained, "--new-users", "new.csv", "--users", "x"), "--new-users: got it with")
     Path("ids.txt").write_text("5\n6\n")
     code, out, _ = bm3("similar", trained, "--items", "ids.txt", "--k", "2")
     assert code == 0
     assert len(out.splitlines()) == 2 + 4
     assert bm3("similar", trained, "--items", "ids.txt", "--cold", "--out", "similar.csv")[0] == 0
     assert pl.read_csv("similar.csv").columns == ["item", "rank", "similar", "cosine"]
-    refused(bm3("similar", trained, "--items", "ids.txt", "--out", "similar.txt"), "similar.txt")
+    assert_refused(bm3("similar", trained, "--items", "ids.txt", "--out", "similar.txt"), "similar.txt")
 
 
 @pytest.mark.parametrize("model", ["popularity", "itemknn", "bprmf", "lightgcn", "vbpr", "freedom"])
-def test_every_model_trains_and_recommends(bm3: Run, mmrec: Path, model: str) -> None:
-    code, out, err = bm3("train", mmrec, "--model", model, "--out", "run", "--set", "max_epochs=1")
+def test_every_model_trains_and_recommends(bm3: Run, shop: Path, model: str) -> None:
+    code, out, err = bm3("train", shop, "--model", model, "--out", "run", "--set", "max_epochs=1")
     assert code == 0, err
     assert ("Popularity (epoch 0)" in out) == (model == "popularity")
     assert json.loads(Path("run/metrics.json").read_text())["model"] == model

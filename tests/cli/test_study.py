@@ -12,8 +12,8 @@ Run = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., None]
 
 
-def test_a_sweep_selects_on_validation_and_is_taken_up(bm3: Run, mmrec: Path) -> None:
-    sweep = ["sweep", mmrec, "--out", "out", "--seeds", "1", "--set", "max_epochs=1"]
+def test_a_sweep_selects_on_validation_and_is_taken_up(bm3: Run, shop: Path) -> None:
+    sweep = ["sweep", shop, "--out", "out", "--seeds", "1", "--set", "max_epochs=1"]
     models = ["--models", "popularity", "bm3", "--grid", "num_layers=1"]
     code, out, err = bm3(*sweep, *models)
     assert code == 0, err
@@ -40,6 +40,6 @@ def test_a_sweep_selects_on_validation_and_is_taken_up(bm3: Run, mmrec: Path) ->
         (["--models", "gcn"], "gcn"),
     ],
 )
-def test_wrong_sweeps(bm3: Run, refused: Refused, arguments: list[str], message: str) -> None:
-    refused(bm3("sweep", "demo", "--out", "out", *arguments), message)
+def test_wrong_sweeps(bm3: Run, assert_refused: Refused, arguments: list[str], message: str) -> None:
+    assert_refused(bm3("sweep", "demo", "--out", "out", *arguments), message)
     assert not Path("out").exists()

@@ -22,17 +22,6 @@ METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Path:
-    """A small folder in MMRec's layout: 12 users, 8 items, one modality."""
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    rows = [f"{u}\t{(u + j) % 8}\t{0 if j < 4 else j - 3}" for u in range(12) for j in range(6)]
-    (folder / "shop.inter").write_text("userID\titemID\tx_label\n" + "\n".join(rows) + "\n")
-    np.save(folder / "image_feat.npy", np.random.default_rng(0).standard_normal((8, 5), dtype=np.float32))
-    return folder
-
-
-@pytest.fixture
 def make_run() -> Callable[..., Path]:
     """Writes a finished run into a folder; ``shift`` raises every user's values, ``val`` is validation Recall@20."""
 

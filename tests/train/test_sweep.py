@@ -6,22 +6,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bm3_pyg.errors import ConfigError, RunError
 from bm3_pyg.train.sweep import Outcome, Setting, Sweep, outcomes, read_sweep, run_sweep, train_one
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Path:
-    """A small folder in MMRec's layout: 12 users, 8 items."""
-    folder = tmp_path / "shop"
-    folder.mkdir()
-    rows = [f"{u}\t{(u + j) % 8}\t{0 if j < 4 else j - 3}" for u in range(12) for j in range(6)]
-    (folder / "shop.inter").write_text("userID\titemID\tx_label\n" + "\n".join(rows) + "\n")
-    np.save(folder / "image_feat.npy", np.random.default_rng(0).standard_normal((8, 5), dtype=np.float32))
-    return folder
 
 
 def sweep_of(shop: Path, *settings: Setting, seeds: tuple[int, ...] = (0,)) -> Sweep:
