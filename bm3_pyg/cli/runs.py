@@ -28,6 +28,11 @@ def add_runs(verbs: Any) -> None:
     command.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/NAME, numbered if it exists)")
     command.add_argument("--model", choices=MODELS, metavar="NAME", help=f"{', '.join(MODELS)} (default: bm3)")
     add_settings(command)
+    command.add_argument(
+        "--preset",
+        choices=["plus"],
+        help="plus: BM3 with 2 layers, masking without alignment (see README: Beyond the paper)",
+    )
     command.add_argument("--seed", type=int, metavar="N", help="seed of weights, batches and masks (default: 0)")
     command.add_argument("--resume", action="store_true", help="go on with the run in --out")
     command.add_argument("--tensorboard", action="store_true", help="write TensorBoard events into the run")
@@ -94,7 +99,7 @@ def _train(args: argparse.Namespace) -> None:
     from bm3_pyg.report import metrics_table
     from bm3_pyg.train import TrainConfig, fit
     from bm3_pyg.train.run import check_new, read_config
-    from bm3_pyg.train.settings import build_model, split_settings
+    from bm3_pyg.train.settings import build_model, split_settings, with_preset
 
     saved: dict[str, Any] = {}
     if args.resume:
@@ -106,7 +111,10 @@ def _train(args: argparse.Namespace) -> None:
     if args.source is None and not (saved and saved["dataset"]["source"]):
         raise ConfigError("bm3 train: expected a dataset, a PATH or NAME")
     name = args.model or saved.get("model", {}).get("name", "bm3")
-    training, options = split_settings(args.settings, name)
+    if args.preset is not None and name != "bm3":
+        raise ConfigError(f"--preset: is for bm3, got --model {name}")
+    settings = args.settings if args.preset is None else with_preset(args.preset, args.settings)
+    training, options = split_settings(settings, name)
     if args.seed is not None:
         training["seed"] = args.seed
     config = TrainConfig(**{**saved.get("train", {}), **training})

@@ -15,6 +15,9 @@ from bm3_pyg.errors import ConfigError, nearest
 from bm3_pyg.models import model_named, option_names
 from bm3_pyg.train.config import TrainConfig
 
+PRESETS = {"plus": ("num_layers=2", "align_weight=0", "mask_weight=2.0")}
+"""Settings of BM3 beyond the paper, by name. ``plus``: two layers, and the features' masking loss without alignment."""
+
 TRAIN_OPTIONS = tuple(field.name for field in fields(TrainConfig))
 
 
@@ -38,6 +41,12 @@ def split_settings(settings: Sequence[str], model: str = "bm3") -> tuple[dict[st
             raise ConfigError(f"--set: got {key} twice")
         group[key] = _value(text)
     return training, chosen
+
+
+def with_preset(name: str, settings: Sequence[str]) -> list[str]:
+    """The settings of a preset, but for those that ``settings`` sets otherwise, and ``settings``."""
+    own = {text.partition("=")[0] for text in settings}
+    return [*(text for text in PRESETS[name] if text.partition("=")[0] not in own), *settings]
 
 
 def build_model(

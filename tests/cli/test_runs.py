@@ -159,6 +159,14 @@ def test_evaluation_among_candidates_cold_items_and_samples(bm3: Run, assert_ref
     assert_refused(bm3("evaluate", "run", "--sampled", "2", "--k", "5"), "--k: got it with --sampled")
 
 
+def test_the_preset_plus(bm3: Run, assert_refused: Refused, shop: Path) -> None:
+    assert bm3("train", shop, "--preset", "plus", "--out", "run", "--set", "max_epochs=1")[0] == 0
+    config = Path("run/config.yaml").read_text()
+    assert "align_weight: 0" in config
+    assert "num_layers: 2" in config
+    assert_refused(bm3("train", shop, "--preset", "plus", "--model", "lightgcn"), "--preset: is for bm3")
+
+
 def test_cold_without_cold_items(bm3: Run, assert_refused: Refused, trained: Path) -> None:
     assert_refused(bm3("evaluate", trained, "--cold"), "--cold: every item in the test split of demo has training")
 

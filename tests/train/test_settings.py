@@ -5,7 +5,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.train.settings import build_model, resolve_device, split_settings
+from bm3_pyg.train.settings import build_model, resolve_device, split_settings, with_preset
 
 
 def test_settings_go_to_training_and_model() -> None:
@@ -80,3 +80,11 @@ def test_devices() -> None:
     for name in ("gpu", "meta", "xpu"):
         with pytest.raises(ConfigError, match=f"--device: got '{name}'"):
             resolve_device(name)
+
+
+def test_a_preset_gives_way_to_settings() -> None:
+    assert split_settings(with_preset("plus", [])) == ({}, {"num_layers": 2, "align_weight": 0, "mask_weight": 2.0})
+    assert split_settings(with_preset("plus", ["num_layers=1", "lr=0.01"])) == (
+        {"lr": 0.01},
+        {"num_layers": 1, "align_weight": 0, "mask_weight": 2.0},
+    )
