@@ -33,7 +33,7 @@ def environment_of(runs: Sequence[Run], warnings: list[str]) -> dict[str, Any]:
     packages = {name for run in runs for name in run.environment.get("packages", {})}
     merged: dict[str, Any] = {}
     for key in dict.fromkeys(key for one in found for key in one if key not in ("packages", "data")):
-        values = list(dict.fromkeys(one.get(key) for one in found))
+        values = list(dict.fromkeys(one.get(key) or "unknown" for one in found))
         if len(values) > 1:
             shown = ", ".join(_short(value) for value in values)
             warnings.append(f"runs differ in {key}: {shown}; figures and times may differ for that")
