@@ -38,7 +38,7 @@ def test_environments_that_differ_are_all_named(tmp_path: Path, make_run: Make) 
     warnings: list[str] = []
     merged = environment_of(gather([tmp_path]).runs, warnings)
     assert merged["threads"] == [1, 2]
-    assert merged["packages"] == {"numpy": ["2", "3"], "numba": [None, "1"]}
+    assert merged["packages"] == {"numpy": ["2", "3"], "numba": ["unknown", "1"]}
     assert [text.partition(";")[0] for text in warnings] == [
         f"runs differ in commit: {'a' * 12}, {'b' * 12}",
         "runs differ in threads: 1, 2",
