@@ -43,7 +43,7 @@ def test_environments_that_differ_are_all_named(tmp_path: Path, make_run: Make) 
         f"runs differ in commit: {'a' * 12}, {'b' * 12}",
         "runs differ in threads: 1, 2",
         "runs differ in numpy: 2, 3",
-        "runs differ in numba: None, 1",
+        "runs differ in numba: unknown, 1",
     ]
 
 
