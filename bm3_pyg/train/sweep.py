@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -85,7 +85,9 @@ class Outcome:
         return bool(self.val or self.test)
 
 
-def run_sweep(sweep: Sweep, out: Path, jobs: int = 1, after_each: Any = None) -> list[Outcome]:
+def run_sweep(
+    sweep: Sweep, out: Path, jobs: int = 1, after_each: Callable[[list[Outcome]], None] | None = None
+) -> list[Outcome]:
     """Run what is not finished yet, ``jobs`` runs at a time, and return every outcome.
 
     A run that fails is noted and does not stop the others; the next call tries it again.
