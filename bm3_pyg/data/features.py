@@ -62,12 +62,19 @@ def open_npy(path: Path) -> NDArray[Any]:
     if start != NPY:
         raise DataError(f"{path}: not a .npy file (it begins with {start!r}), expected an array saved by numpy.save")
     try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
+        with path.open("rb") as file:
+            array: NDArray[Any] = np.load(file, allow_pickle=False)
+            at, size = file.tell(), path.stat().st_size
     except Exception as error:  # a damaged header can raise almost anything
         if "allow_pickle" in str(error):
             raise DataError(f"{path}: holds pickled Python objects, expected an array of numbers") from None
         reason = str(error).strip().split("\n")[0]
         raise DataError(f"{path}: not a whole .npy file ({reason}), expected an array saved by numpy.save") from None
+    if at != size:
+        raise DataError(
+            f"{path}: {size:,} bytes, but its header says {at:,} (type {array.dtype}, shape {list(array.shape)}); "
+            "bytes were put in or lost, expected an array saved by numpy.save"
+        )
     return array
 
 

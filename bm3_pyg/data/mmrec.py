@@ -129,5 +129,7 @@ def _mask(path: Path, items: int, files: dict[str, str]) -> NDArray[np.bool_]:
     mask = open_npy(path)
     if mask.dtype != np.bool_ or mask.shape != (items,):
         raise DataError(f"{path}: holds {mask.dtype} of shape {list(mask.shape)}, expected bool [{items}]")
+    if (mask.view(np.uint8) > 1).any():
+        raise DataError(f"{path}: holds bytes other than 0 and 1, expected bool [{items}]")
     files[path.name] = file_sha256(path)
     return mask

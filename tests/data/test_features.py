@@ -57,6 +57,15 @@ def test_not_an_npy_file(tmp_path: Path, raw: bytes) -> None:
     refused(tmp_path / "x.npy", r": not a \.npy file \(it begins with b'.*\), expected an array saved by numpy\.save")
 
 
+@pytest.mark.parametrize("at", [4, 60, 128, 131, 152])
+@pytest.mark.parametrize("count", [1, 4, 8, 64])
+def test_bytes_put_in_are_found(tmp_path: Path, at: int, count: int) -> None:
+    np.save(tmp_path / "x.npy", np.arange(6, dtype=np.float32).reshape(3, 2))
+    raw = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(raw[:at] + raw[:count] + raw[at:])
+    refused(tmp_path / "x.npy", r": .*expected an array saved by numpy\.save")
+
+
 @pytest.mark.parametrize("keep", [6, 60, 127, 130, -1])
 def test_truncated_npy_file(tmp_path: Path, keep: int) -> None:
     np.save(tmp_path / "x.npy", np.zeros((3, 2)))
