@@ -109,8 +109,7 @@ def topk(scores, start, stop, hidden, values, ids, low, high):  # type: ignore[n
             deal = line[first : first + groups]
             for j in range(len(deal)):
                 maxima[j] = max(deal[j], maxima[j])
-        _keep_best(maxima, 0, groups, least, best, ignored, 0)
-        threshold = best[k - 1]
+        threshold = best[k - 1] if _keep_best(maxima, 0, groups, least, best, ignored, 0) == k else least
         found = 0
         whole = num_items - num_items % BLOCK
         for first in range(0, whole, BLOCK):

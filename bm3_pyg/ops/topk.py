@@ -22,7 +22,7 @@ def masked_topk(
     serves any block of users. Hidden items score -inf: they come last, with that value, where fewer than k are left.
 
     Args:
-        scores: [B, I], without NaN; hidden entries are overwritten.
+        scores: [B, I]; hidden entries are overwritten. NaN counts as -inf.
         indptr: [N + 1] int64.
         hidden: [n] int64 item ids.
         k: 1 or more; I is taken where k is larger.
@@ -48,7 +48,7 @@ def masked_topk(
     offset = torch.arange(row.numel(), device=scores.device) - (count.cumsum(0) - count)[row]
     scores = scores.detach()
     scores[row, hidden[start[row] + offset]] = float("-inf")
-    return _by_torch(scores, k)
+    return _by_torch(scores.masked_fill(scores.isnan(), float("-inf")), k)  # torch would put NaN first
 
 
 def _compiled(scores: Tensor, start: Tensor, stop: Tensor, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
