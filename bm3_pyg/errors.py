@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 80  # characters of a value that a message shows whole
+
 
 class BM3Error(Exception):
     """Base of every error this package raises on purpose; the ``bm3`` command prints it as one line and exits 2."""
@@ -31,7 +33,9 @@ def check_number(name: str, value: object, kind: type, low: float, high: float =
     accepted = (int, float) if kind is float else (int,)
     if isinstance(value, bool) or not isinstance(value, accepted) or not low <= value < high:
         bounds = f"at least {low:g}" + ("" if high == float("inf") else f" and below {high:g}")
-        raise ConfigError(f"{name}: got {value!r}, expected {'a number' if kind is float else 'an integer'} {bounds}")
+        raise ConfigError(
+            f"{name}: got {shown(value)}, expected {'a number' if kind is float else 'an integer'} {bounds}"
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -39,6 +43,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"
+
+
+def shown(value: object) -> str:
+    """``repr(value)``, cut where it is long, for messages; control characters and the like are escaped in it."""
+    if isinstance(value, (str, bytes)) and len(value) > LONGEST:
+        return f"{value[: LONGEST // 2]!r}... ({len(value):,} {'characters' if isinstance(value, str) else 'bytes'})"
+    text = repr(value)
+    return text if len(text) <= 4 * LONGEST else f"{text[:LONGEST]}..."
 
 
 def one_line(error: BaseException) -> str:

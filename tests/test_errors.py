@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bm3_pyg.errors import ConfigError, check_number, nearest, one_line
+from bm3_pyg.errors import ConfigError, check_number, nearest, one_line, shown
 
 
 @pytest.mark.parametrize("value", [-1, 5, 2.0, True, "2", None, float("nan")])
@@ -26,3 +26,24 @@ def test_the_nearest_name() -> None:
 def test_an_error_on_one_line() -> None:
     assert one_line(ValueError("two\n  lines")) == "two lines"
     assert one_line(EOFError()) == "EOFError"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a", "'a'"),
+        ("\x1b[2J\u2028\u200b", r"'\x1b[2J\u2028\u200b'"),
+        ("é" * 80, repr("é" * 80)),
+        ("é" * 81, repr("é" * 40) + "... (81 characters)"),
+        (b"x" * 3_000_000, repr(b"x" * 40) + "... (3,000,000 bytes)"),
+        (1.5, "1.5"),
+        (None, "None"),
+    ],
+)
+def test_values_in_messages(value: object, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_long_values_in_messages_are_cut() -> None:
+    assert len(shown("\x00" * 80)) <= 330
+    assert len(shown(["\x00" * 80] * 1000)) < 100
