@@ -24,6 +24,10 @@ class RunError(BM3Error):
     """A run directory cannot be written, resumed or loaded."""
 
 
+class WriteError(BM3Error):
+    """A file or folder cannot be written: the disk is full, permission is denied."""
+
+
 class TrainingError(BM3Error):
     """Training cannot go on, for example because the loss is no longer finite."""
 

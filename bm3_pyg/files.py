@@ -1,50 +1,84 @@
-"""Files appear whole or not at all."""
+"""The one place through which everything is written: files appear whole or not at all, and a failure is one line.
+
+A temporary file or folder stands beside what it will become, as ``.NAME.PID-RANDOM.tmp``, and is locked for as long as
+it is being written. What a killed process left can so be told from what a live one writes, and the next writer of the
+same name removes it.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import re
+import secrets
 import shutil
-import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from bm3_pyg.errors import BM3Error, WriteError, one_line
+
+REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would be larger than allowed here",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOENT: "there is no such folder",
+    errno.ENOTDIR: "its folder is a file",
+    errno.EISDIR: "it is a folder",
+    errno.EEXIST: "it exists already",
+    errno.ENOTEMPTY: "it exists already and is not empty",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.EIO: "the disk failed",
+    errno.EMFILE: "too many files are open",
+}
+OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""Errors without a file name that come of writing; others (a lost connection) are not ours to explain."""
+
+OWN_WORDS = re.compile(r"requested and \d+ written|failed writing|unexpected pos")
+"""What NumPy and torch say of a write that failed, for when the disk has room again by the time it is asked."""
+
+PROBE = 1 << 20  # bytes
+NAME_BYTES = 120  # of the final name within a temporary one, so that this stays below the system's 255
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,9})-[0-9a-f]{8}\.tmp(\.[^.]*)?", re.DOTALL)
+_guard = threading.Lock()  # between the making of a temporary and its lock, nobody of this process looks for leftovers
 
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the folder of ``path``; on success flush it to disk and rename it to ``path``."""
+    """Yield a temporary path in the folder of ``path``; on success flush it to disk and rename it to ``path``.
+
+    Raises:
+        WriteError: whatever the writer within says, if ``path`` cannot be written.
+    """
     path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    temporary = _temporary(path, path.suffix)
+    with _claimed(temporary, path, folder=False):
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        _flush(temporary)
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; on success rename it to ``path``, which must not exist or be empty."""
+    """Yield a temporary folder beside ``path``; on success rename it to ``path``, which must not exist or be empty.
+
+    Raises:
+        WriteError: as :func:`atomic_file`.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    temporary = _temporary(path)
+    make_folder(path.parent)
+    with _claimed(temporary, path, folder=True):
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush(file)
         temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def is_taken(path: str | Path) -> bool:
-    """Whether ``path`` is anything but a folder to come or an empty one."""
-    path = Path(path)
-    return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -53,7 +87,163 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def append_text(path: str | Path, text: str) -> None:
+    """Append ``text`` to ``path``, all of it or nothing."""
+    path = Path(path)
+    with writing(path), path.open("ab", buffering=0) as file:
+        length, left = file.tell(), memoryview(text.encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(length)
+            raise
+
+
+def make_folder(path: str | Path) -> None:
+    """Make the folder ``path``, and those above it, unless it is there."""
+    path = Path(path)
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def is_taken(path: str | Path) -> bool:
+    """Whether ``path`` is anything but a folder to come or an empty one."""
+    path = Path(path)
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
+def clear_leftovers(folder: str | Path, name: str | None = None) -> None:
+    """Remove what killed processes left in ``folder``: all their temporaries, or those that were to be ``name``."""
+    with suppress(OSError), _guard:
+        for entry in list(os.scandir(folder)):
+            found = _TEMPORARY.fullmatch(entry.name)
+            if (
+                found
+                and (name is None or found["name"] == _short(name))
+                and _is_leftover(entry.path, int(found["pid"]))
+            ):
+                shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()
+
+
+@contextmanager
+def writing(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
+    """Within the context a failure to write is a :class:`~bm3_pyg.errors.WriteError` with ``path`` and the reason.
+
+    Libraries tell of a full disk in words of their own (torch: "unexpected pos 64 vs 0", NumPy: "2560 requested and
+    2016 written"). So when something fails that has no reason of the system's, the reason is asked for: can
+    ``temporary``, the file or folder that stands for ``path`` until it is whole, still grow?
+    """
+    path = Path(path)
+    try:
+        yield
+    except WriteError as error:
+        if temporary is None or str(temporary) not in str(error):
+            raise
+        raise WriteError(str(error).replace(str(temporary), str(path))) from error
+    except BM3Error:
+        raise
+    except Exception as error:  # any library may be the writer; what is no failure to write goes on as it was
+        reason = _reason(error, path, temporary)
+        if reason is None:
+            raise
+        raise WriteError(f"{path}: cannot be written ({reason})") from error
+
+
+def _reason(error: BaseException, path: Path, temporary: Path | None) -> str | None:
+    """Why ``path`` could not be written, None if ``error`` is about something else."""
+    if isinstance(error, OSError) and error.errno is not None:
+        ours = error.errno in OF_WRITING if error.filename is None else _is_about(error.filename, path, temporary)
+        return REASONS.get(error.errno, str(error.strerror)) if ours else None
+    try:
+        _probe(temporary)
+    except OSError as failure:
+        return REASONS.get(failure.errno or 0) or one_line(failure)
+    return one_line(error) if OWN_WORDS.search(str(error)) else None
+
+
+def _is_about(filename: object, path: Path, temporary: Path | None) -> bool:
+    """Whether a system error's file is ``path``, a folder above it, or in its temporary."""
+    if not isinstance(filename, (str, bytes, os.PathLike)):
+        return False
+    name = Path(os.fsdecode(filename))
+    return name in (path, *path.parents) or (temporary is not None and temporary in (name, *name.parents))
+
+
+def _probe(temporary: Path | None) -> None:
+    """Raise :class:`OSError` if the file, or the largest in the folder, cannot grow by a little."""
+    if temporary is None or not temporary.exists():
+        return
+    grown = temporary
+    if temporary.is_dir():
+        files = [file for file in temporary.rglob("*") if file.is_file()]
+        grown = max(files, key=lambda file: file.stat().st_size, default=temporary / "probe")
+    with grown.open("ab", buffering=0) as file:
+        left = PROBE
+        while left:
+            left -= file.write(bytes(left))
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _claimed(temporary: Path, path: Path, folder: bool) -> Iterator[None]:
+    """Make the temporary, with the permissions that the system gives, and hold its lock; at the end it is gone."""
+    clear_leftovers(path.parent, path.name)
+    with writing(path, temporary), _guard:
+        if folder:
+            temporary.mkdir()
+            handle = os.open(temporary, os.O_RDONLY)
+        else:
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        with writing(path, temporary):
+            yield
+    finally:
+        os.close(handle)
+        if folder:
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _is_leftover(path: str, pid: int) -> bool:
+    """Whether nobody writes there. A process in another container is not seen by its number, but holds the lock."""
+    if pid != os.getpid() and _is_alive(pid):
+        return False
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _temporary(path: Path, suffix: str = "") -> Path:
+    """``suffix`` stays at the end, for writers that go by it."""
+    return path.with_name(f".{_short(path.name)}.{os.getpid()}-{secrets.token_hex(4)}.tmp{suffix}")
+
+
+def _short(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:NAME_BYTES])
+
+
+def _flush(file: Path) -> None:
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())

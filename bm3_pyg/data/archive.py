@@ -48,7 +48,7 @@ def extract(
     except BROKEN as error:
         raise DataError(f"{archive}: cannot be unpacked ({one_line(error)})") from error
     except OSError as error:
-        raise DataError(f"{archive}: cannot be unpacked into {folder} ({error.strerror or one_line(error)})") from error
+        raise DataError(f"{archive}: cannot be unpacked ({error.strerror or one_line(error)})") from error
     return [folder / name for name in names]
 
 
@@ -76,7 +76,10 @@ def _write_all(archive: Path, folder: Path, max_bytes: int, max_files: int) -> l
         if entry.size > min(left, free):
             bound = f"{left} of {max_bytes} allowed bytes" if left < free else f"{free} bytes on the disk"
             raise DataError(f"{where}: {entry.size} bytes, expected at most the {bound} that are left")
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise DataError(f"{where}: is in a folder whose name a file has") from None
         left -= _copy(entry.content, target, where, entry.size)
         names.append(entry.name)
     return names

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
+from bm3_pyg.errors import WriteError
 from bm3_pyg.files import atomic_folder
 
 VERSION = 1  # of the entries' format and of what is computed from the same source
@@ -42,7 +43,7 @@ def cached(name: str, key: Mapping[str, Any], build: Callable[[], HeteroData]) -
     try:
         with atomic_folder(entry) as folder:
             _write(data, folder)
-    except OSError as error:
+    except WriteError as error:
         if not entry.exists():  # else another process was faster
             logging.getLogger("bm3_pyg").warning("%s is not kept in the cache: %s", name, error)
     return data

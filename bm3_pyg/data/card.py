@@ -81,7 +81,7 @@ def write_prepared(
         about: Markdown that goes to README.md before the counts.
 
     Raises:
-        DataError: The folder cannot be written.
+        WriteError: The folder cannot be written.
     """
     told = describe(data)
     card = {
@@ -96,18 +96,13 @@ def write_prepared(
         **{key: value for key, value in told.items() if key != "files"},
         "versions": _versions(),
     }
-    try:
-        with atomic_folder(out) as folder:
-            write_mmrec(data, folder)
-            card["files"] = {
-                path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-                for path in sorted(folder.iterdir())
-            }
-            (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-            (folder / "README.md").write_text(card_text(card, about), encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror or f"{error}; is the disk full?"  # numpy's own error has no number
-        raise DataError(f"{out}: cannot be written ({reason})") from error
+    with atomic_folder(out) as folder:
+        write_mmrec(data, folder)
+        card["files"] = {
+            path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(folder.iterdir())
+        }
+        (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(card_text(card, about), encoding="utf-8")
 
 
 def card_text(card: Mapping[str, Any], about: str = "") -> str:

@@ -34,18 +34,16 @@ def export_dataset(data: HeteroData, out: str | Path, format: str) -> None:
 
     Raises:
         ConfigError: The format is unknown, or ogb is not installed.
-        DataError: ``out`` exists and is not an empty folder, or cannot be written.
+        DataError: ``out`` exists and is not an empty folder.
+        WriteError: ``out`` cannot be written.
     """
     if format not in FORMATS:
         raise ConfigError(f"format: got {format!r}, {nearest(format, FORMATS)}")
     out = Path(out)
     if is_taken(out):
         raise DataError(f"{out}: exists already, expected a new or empty folder")
-    try:
-        with atomic_folder(out) as folder:
-            FORMATS[format](data, folder, out.resolve())
-    except OSError as error:
-        raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
+    with atomic_folder(out) as folder:
+        FORMATS[format](data, folder, out.resolve())
 
 
 def _write_mmrec(data: HeteroData, folder: Path, out: Path) -> None:

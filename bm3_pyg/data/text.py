@@ -19,8 +19,8 @@ from bm3_pyg.data.cache import cache_folder
 from bm3_pyg.data.features import first_not_finite
 from bm3_pyg.data.ids import positions
 from bm3_pyg.data.reading import check_utf8, file_sha256, read_bytes
-from bm3_pyg.errors import ConfigError, DataError, check_number, one_line
-from bm3_pyg.files import atomic_file
+from bm3_pyg.errors import ConfigError, DataError, WriteError, check_number, one_line
+from bm3_pyg.files import atomic_file, make_folder
 
 VERSION = 1  # of what is kept in the cache
 SHARD = 512  # distinct texts in a file of the cache: as many as a killed run can lose
@@ -227,10 +227,10 @@ def _read_or_none(file: Path, rows: int) -> NDArray[np.float32] | None:
 
 def _keep(values: NDArray[np.float32], file: Path) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(file.parent)
         with atomic_file(file) as temporary:
             np.savez(temporary, values=values)
-    except OSError as error:
+    except WriteError as error:
         logging.getLogger("bm3_pyg").warning("text features are not kept in the cache: %s", error)
 
 

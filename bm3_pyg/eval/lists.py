@@ -18,7 +18,7 @@ from bm3_pyg.errors import ConfigError, DataError, check_number
 from bm3_pyg.eval.new_users import recommend_new
 from bm3_pyg.eval.recommend import recommend
 from bm3_pyg.eval.similar import similar_items
-from bm3_pyg.files import atomic_file
+from bm3_pyg.files import atomic_file, make_folder
 from bm3_pyg.protocols import Recommender
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -155,7 +155,7 @@ def write_table(table: pl.DataFrame, out: str | Path) -> int:
     """Write a table to a .parquet, .csv or .jsonl file, whole or not at all; its number of rows."""
     _check_suffix(out)
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     with atomic_file(out) as temporary:
         if out.suffix == ".parquet":
             table.write_parquet(temporary)

@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.metrics.link_pred import LinkPredMetricData
 
 from bm3_pyg.data import edges_of
-from bm3_pyg.errors import RunError, check_number
+from bm3_pyg.errors import check_number
 from bm3_pyg.eval.beyond import beyond_accuracy
 from bm3_pyg.eval.cold import held_out_scorer, held_out_task
 from bm3_pyg.eval.ranking import MEMORY_MB, METRICS, RankingTask, best_items, block_size, ranking_task
@@ -56,7 +56,7 @@ def write_user_metrics(model: Recommender, data: HeteroData, folder: str | Path,
     Without test interactions nothing is written.
 
     Raises:
-        RunError: if ``folder`` cannot be written.
+        WriteError: if ``folder`` cannot be written.
     """
     if not edges_of(data, "test").size(1):
         return
@@ -66,14 +66,11 @@ def write_user_metrics(model: Recommender, data: HeteroData, folder: str | Path,
         USERS_FILE: _users_table(ranked, data, CUTOFFS),
         POSITIVES_FILE: _positives_table(ranked, data, max(CUTOFFS)),
     }
-    try:
-        for name, table in tables.items():
-            with atomic_file(folder / name) as temporary:
-                table.write_parquet(temporary)
-        beyond = beyond_accuracy(ranked.ids, data, max(CUTOFFS))
-        write_text(folder / BEYOND_FILE, json.dumps(beyond, indent=2) + "\n")
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be written ({error.strerror})") from error
+    beyond = beyond_accuracy(ranked.ids, data, max(CUTOFFS))
+    for name, table in tables.items():
+        with atomic_file(folder / name) as temporary:
+            table.write_parquet(temporary)
+    write_text(folder / BEYOND_FILE, json.dumps(beyond, indent=2) + "\n")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import polars as pl
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset
-from bm3_pyg.errors import BM3Error, RunError
+from bm3_pyg.errors import BM3Error, RunError, WriteError
 from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE, write_user_metrics
 from bm3_pyg.report.gather import Run
 from bm3_pyg.report.rows import Group
@@ -89,7 +89,7 @@ class Kept:
             with tempfile.TemporaryDirectory() as spare:
                 try:
                     write_user_metrics(model, data, run.folder, run.mask)
-                except RunError:  # somebody else's folder
+                except WriteError:  # somebody else's folder
                     write_user_metrics(model, data, spare, run.mask)
                     return _read(Path(spare))
         except BM3Error as error:

@@ -93,7 +93,8 @@ def fit(
         The result; ``model`` then holds the selected weights.
 
     Raises:
-        RunError: if ``out`` exists and ``resume`` is false, cannot be written, or belongs to another run.
+        RunError: if ``out`` exists and ``resume`` is false, or belongs to another run.
+        WriteError: if ``out`` cannot be written, for example because the disk is full; what was saved before stays.
         TrainingError: if the loss is not finite; the checkpoints before it stay.
         DataError: if there is no training interaction, or nobody to rank for in a split that is not empty.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved in ``out``.

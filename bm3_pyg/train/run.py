@@ -18,7 +18,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset, modalities
 from bm3_pyg.errors import ConfigError, RunError, one_line
-from bm3_pyg.files import atomic_file, is_taken, write_text
+from bm3_pyg.files import append_text, atomic_file, is_taken, make_folder, write_text
 from bm3_pyg.models import model_named, option_names
 from bm3_pyg.protocols import Trainable
 from bm3_pyg.train.config import RESUMABLE, TrainConfig
@@ -47,7 +47,8 @@ class RunFolder:
         """Start a run in ``path``, or with ``resume`` take up the one there.
 
         Raises:
-            RunError: if ``path`` exists without ``resume``, cannot be written, or holds another run.
+            RunError: if ``path`` exists without ``resume``, or holds another run.
+            WriteError: if ``path`` cannot be written.
         """
         settings = _settings(model, data, config)
         if resume:
@@ -58,15 +59,12 @@ class RunFolder:
         else:
             check_new(path)
         folder = cls(path, settings)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-            device = next((p.device for p in model.parameters()), torch.device("cpu"))
-            details = {**environment(device), "data": {"fingerprint": settings["dataset"]["fingerprint"]}}
-            details["data"]["files"] = getattr(data, "files", {})
-            write_text(path / "environment.json", json.dumps(details, indent=2) + "\n")
-        except OSError as error:
-            raise RunError(f"{path}: cannot be written ({error.strerror})") from error
+        make_folder(path)
+        write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        details = {**environment(device), "data": {"fingerprint": settings["dataset"]["fingerprint"]}}
+        details["data"]["files"] = getattr(data, "files", {})
+        write_text(path / "environment.json", json.dumps(details, indent=2) + "\n")
         return folder
 
     def has_last(self) -> bool:
@@ -87,8 +85,7 @@ class RunFolder:
         return weights
 
     def append_history(self, record: dict[str, Any]) -> None:
-        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        append_text(self.path / "history.jsonl", json.dumps(record) + "\n")
 
     def rewind_history(self, epoch: int) -> list[dict[str, Any]]:
         """Forget what was written after ``epoch``, and return the rest."""
@@ -112,11 +109,8 @@ class RunFolder:
         write_text(self.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
 
     def _save(self, name: str, content: dict[str, Any]) -> None:
-        try:
-            with atomic_file(self.path / name) as temporary:
-                torch.save(content, temporary)
-        except OSError as error:
-            raise RunError(f"{self.path / name}: cannot be written ({error.strerror})") from error
+        with atomic_file(self.path / name) as temporary:
+            torch.save(content, temporary)
 
 
 def load_run(

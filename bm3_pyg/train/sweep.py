@@ -23,7 +23,7 @@ import yaml
 from tqdm import tqdm
 
 from bm3_pyg.errors import BM3Error, ConfigError, RunError, one_line
-from bm3_pyg.files import write_text
+from bm3_pyg.files import make_folder, write_text, writing
 from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.run import read_config
 from bm3_pyg.train.settings import split_settings
@@ -217,10 +217,7 @@ def _check(sweep: Sweep, out: Path) -> None:
                 _check_run(folder, sweep, setting)
     if (out / "sweep.yaml").exists() and (before := read_sweep(out)).source != sweep.source:
         raise RunError(f"{out}: holds a sweep of {before.source.get('source')!r}, expected a new folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{out}: cannot be written ({error.strerror})") from error
+    make_folder(out)
 
 
 def _check_run(folder: Path, sweep: Sweep, setting: Setting) -> None:
@@ -238,14 +235,15 @@ def _check_run(folder: Path, sweep: Sweep, setting: Setting) -> None:
 
 def _start(sweep: Sweep, out: Path, setting: Setting, seed: int, jobs: int) -> subprocess.Popen[bytes]:
     folder = sweep.folder(out, setting, seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     _error_file(folder).unlink(missing_ok=True)
     environment = dict(os.environ)
     if jobs > 1:
         threads = str(max(1, (os.cpu_count() or 1) // jobs))
         environment = {"OMP_NUM_THREADS": threads, **environment}
     command = [sys.executable, "-m", "bm3_pyg.train.sweep", str(out), setting.name, str(seed)]
-    with folder.with_name(f"{folder.name}.log").open("ab") as log:
+    path = folder.with_name(f"{folder.name}.log")
+    with writing(path), path.open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bm3_pyg.errors import ConfigError
+from bm3_pyg.files import writing
 
 
 def tensorboard(folder: str | Path) -> Callable[[dict[str, Any]], None]:
@@ -22,13 +23,14 @@ def tensorboard(folder: str | Path) -> Callable[[dict[str, Any]], None]:
     writers: list[SummaryWriter] = []  # opened at the first record: the folder of the run must be new when it begins
 
     def write(record: dict[str, Any]) -> None:
-        if not writers:
-            writers.append(SummaryWriter(str(folder)))
-        writer = writers[0]
-        for group in ("loss", "val"):
-            for name, value in record.get(group, {}).items():
-                writer.add_scalar(f"{group}/{name}", value, record["epoch"])
-        writer.add_scalar("seconds/train", record["train_seconds"], record["epoch"])
-        writer.flush()
+        with writing(folder, Path(folder)):
+            if not writers:
+                writers.append(SummaryWriter(str(folder)))
+            writer = writers[0]
+            for group in ("loss", "val"):
+                for name, value in record.get(group, {}).items():
+                    writer.add_scalar(f"{group}/{name}", value, record["epoch"])
+            writer.add_scalar("seconds/train", record["train_seconds"], record["epoch"])
+            writer.flush()
 
     return write

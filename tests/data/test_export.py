@@ -9,7 +9,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import describe, export_dataset, fingerprint, load_dataset, modalities
-from bm3_pyg.errors import ConfigError, DataError
+from bm3_pyg.errors import ConfigError, DataError, WriteError
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_nothing_half_written_is_left(tmp_path: Path, table: HeteroData, monkeyp
 
     monkeypatch.setattr(np, "save", full)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(DataError, match=r"out: cannot be written \(No space left on device\)"):
+    with pytest.raises(WriteError, match=r"out: cannot be written \(the disk is full\)"):
         export_dataset(table, tmp_path / "out", "mmrec")
     assert sorted(tmp_path.iterdir()) == before
 

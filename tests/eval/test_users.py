@@ -14,7 +14,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
-from bm3_pyg.errors import ConfigError, RunError
+from bm3_pyg.errors import ConfigError, WriteError
 from bm3_pyg.eval import evaluate
 from bm3_pyg.eval.users import positive_hits, user_metrics, write_user_metrics
 
@@ -81,7 +81,7 @@ def test_what_is_written_is_read_back(fixed: Any, random_data: Build, tmp_path: 
     assert pl.read_parquet(tmp_path / "test_users.parquet").equals(user_metrics(model, data, mask="seen"))
     assert pl.read_parquet(tmp_path / "test_positives.parquet").equals(positive_hits(model, data, mask="seen"))
     assert 0 < json.loads((tmp_path / "beyond.json").read_text())["coverage@20"] <= 1
-    with pytest.raises(RunError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         write_user_metrics(model, data, tmp_path / "absent")
     with pytest.raises(ConfigError, match="k: got 0"):
         positive_hits(model, data, k=0)
