@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable
 
 LONGEST = 80  # characters of a value that a message shows whole
@@ -60,3 +61,13 @@ def shown(value: object) -> str:
 def one_line(error: BaseException) -> str:
     """What another library's error says, on one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def warn_once(message: str, *details: object) -> None:
+    """Log ``message % details``, the first time only that this process says ``message``."""
+    if message not in _said:
+        _said.add(message)
+        logging.getLogger("bm3_pyg").warning(message, *details)
+
+
+_said: set[str] = set()

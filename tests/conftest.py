@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bm3_pyg import errors
 from bm3_pyg.report import content
 
 SHARED = Path(os.environ.get("BM3_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -16,7 +17,8 @@ SHARED = Path(os.environ.get("BM3_SHARED_DATA", Path(__file__).parents[2] / "sha
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or leaves anything in the user's cache."""
+    """No test reads or leaves anything in the user's cache, and what is said once a process is said in each test."""
+    errors._said.clear()
     monkeypatch.setenv("BM3_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 

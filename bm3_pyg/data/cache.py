@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.errors import WriteError
+from bm3_pyg.errors import WriteError, one_line, warn_once
 from bm3_pyg.files import atomic_folder
 
 VERSION = 1  # of the entries' format and of what is computed from the same source
@@ -45,7 +44,7 @@ def cached(name: str, key: Mapping[str, Any], build: Callable[[], HeteroData]) -
             _write(data, folder)
     except WriteError as error:
         if not entry.exists():  # else another process was faster
-            logging.getLogger("bm3_pyg").warning("%s is not kept in the cache: %s", name, error)
+            not_kept(name, error)
     return data
 
 
@@ -53,7 +52,13 @@ def cache_folder() -> Path:
     """``$BM3_CACHE``, else ``$XDG_CACHE_HOME/bm3_pyg``, else ``~/.cache/bm3_pyg``."""
     if own := os.environ.get("BM3_CACHE"):
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "bm3_pyg"
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(os.devnull if home.startswith("~") else home) / "bm3_pyg"  # without a home nothing is read or kept
+
+
+def not_kept(what: str, error: WriteError) -> None:
+    """Say, once a process, that the cache cannot be written."""
+    warn_once("%s is not kept in the cache, which BM3_CACHE can name a folder for (%s)", what, one_line(error))
 
 
 def _write(data: HeteroData, folder: Path) -> None:

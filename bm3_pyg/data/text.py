@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bm3_pyg.data.cache import cache_folder
+from bm3_pyg.data.cache import cache_folder, not_kept
 from bm3_pyg.data.features import first_not_finite
 from bm3_pyg.data.ids import positions
 from bm3_pyg.data.reading import check_utf8, file_sha256, read_bytes
@@ -231,7 +230,7 @@ def _keep(values: NDArray[np.float32], file: Path) -> None:
         with atomic_file(file) as temporary:
             np.savez(temporary, values=values)
     except WriteError as error:
-        logging.getLogger("bm3_pyg").warning("text features are not kept in the cache: %s", error)
+        not_kept("what texts are encoded as", error)
 
 
 def _clean(text: str) -> str:

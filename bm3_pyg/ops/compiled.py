@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from bm3_pyg.ops.jit import compiled
 
 # A multiplication followed by an addition may be one instruction. Nothing is reordered: results are reproducible.
 FUSED = {"contract"}
@@ -34,7 +36,7 @@ def _prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
     return types.void(array, types.intp), generate
 
 
-@njit(nogil=True, fastmath=FUSED, cache=True)
+@compiled(fastmath=FUSED)
 def layer(indptr, indices, row_scale, column_scale, x, w, alpha, beta, out, squares, measure, part, low, high):  # type: ignore[no-untyped-def]
     """Rows ``low`` to ``high`` of ``out = alpha x + beta D_r^-1/2 S D_c^-1/2 w``, in one pass.
 
@@ -51,7 +53,7 @@ def layer(indptr, indices, row_scale, column_scale, x, w, alpha, beta, out, squa
         )
 
 
-@njit(nogil=True, fastmath=FUSED, inline="always")
+@compiled(fastmath=FUSED, inline="always")
 def _layer(  # type: ignore[no-untyped-def]
     indptr, indices, row_scale, column_scale, x, w, alpha, beta, out, squares, measure, part, low, high, width
 ):
@@ -84,7 +86,7 @@ def _layer(  # type: ignore[no-untyped-def]
     squares[part] = square
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def topk(scores, start, stop, hidden, values, ids, low, high):  # type: ignore[no-untyped-def]
     """Rows ``low`` to ``high`` of ``values`` and ``ids`` [B, k]: the best of ``scores`` [B, I], ties by lower id.
 
@@ -124,7 +126,7 @@ def topk(scores, start, stop, hidden, values, ids, low, high):  # type: ignore[n
             ids[row, at] = 0
 
 
-@njit(nogil=True)
+@compiled()
 def _keep_best(line, low, high, threshold, best, ids, found):  # type: ignore[no-untyped-def]
     """Insert what reaches ``threshold`` in ``line[low:high]`` into the descending ``best[:found]``, its positions into
     ``ids``; return the new count."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-from numba import njit
+
+from bm3_pyg.ops.jit import compiled
 
 GOLDEN, MIX1, MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 HALF, S27, S30, S31 = np.uint64(32), np.uint64(27), np.uint64(30), np.uint64(31)
@@ -21,7 +22,7 @@ def words(*numbers: int) -> tuple[np.uint64, ...]:
     return tuple(np.uint64(number) for number in numbers)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def drop(x, seed, threshold, scale, out):  # type: ignore[no-untyped-def]
     """``out`` is ``x`` scaled where its random number is at least ``threshold``, else 0; both [n].
 
@@ -39,7 +40,7 @@ def drop(x, seed, threshold, scale, out):  # type: ignore[no-untyped-def]
             out[i + half] = x[i + half] * scale if (z >> HALF) >= threshold else zero
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
+@compiled(error_model="numpy", fastmath={"contract", "reassoc"})
 def cosines(a, b, a_rows, b_rows, weight, eps, unit):  # type: ignore[no-untyped-def]
     """The sum over pairs p of ``weight[p] cos(a[a_rows[p]], b[b_rows[p]])``, its gradient in a's row in ``unit[p]``.
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 from math import sqrt
 
 import numpy as np
-from numba import njit
+
+from bm3_pyg.ops.jit import compiled
 
 CHUNK = 256  # elements whose intermediate values stay in L1
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@compiled(error_model="numpy", fastmath={"contract"})
 def read_rows(x, m, v, rows, which, depth, total, centre, ratio, eps, out, low, high):  # type: ignore[no-untyped-def]
     # Deeper rules are evaluated as one fraction upper / lower per element, with s and eps scaled to a sum of 1.
     part, rest, upper, lower = np.empty((4, CHUNK), x.dtype)
@@ -58,7 +59,7 @@ def read_rows(x, m, v, rows, which, depth, total, centre, ratio, eps, out, low, 
                     out[i, begin + j] = x[row, begin + j] - m[row, begin + j] * moved
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@compiled(error_model="numpy", fastmath={"contract"})
 def update_rows(  # type: ignore[no-untyped-def]
     x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars, low, high
 ):
@@ -77,7 +78,7 @@ def update_rows(  # type: ignore[no-untyped-def]
         last[row] = step
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
+@compiled(error_model="numpy", fastmath=True)
 def sleep_rules(  # type: ignore[no-untyped-def]
     starts, step, sizes, widths, decay, shrink, tolerance, depth, total, centre, ratio, low, high
 ):
