@@ -102,8 +102,17 @@ def _entries(archive: Path) -> Iterator[_Entry]:
                 kind = "file" if member.isreg() else "folder" if member.isdir() else "link"
                 kind = "device" if member.isdev() else kind
                 yield _Entry(member.name, member.size, kind, tar.extractfile(member) if member.isreg() else None)
+            _refuse_early_end(archive, tar)
     else:
         raise DataError(f"{archive}: neither a .zip nor a .tar archive")
+
+
+def _refuse_early_end(archive: Path, tar: tarfile.TarFile) -> None:
+    """tarfile takes a damaged header for the end; the end is a block of zeros, which a cut archive lacks too."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise DataError(f"{archive}: damaged or cut off at byte {tar.offset:,}, expected another entry or the end")
 
 
 def _zip_kind(info: zipfile.ZipInfo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import shutil
@@ -169,3 +170,22 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="exists already"):
         extract(archive, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["cut", "damaged header"])
+def test_a_tar_that_ends_early_is_refused(tmp_path: Path, kind: str, packed: bool) -> None:
+    """Python's own reader takes either for the end of the archive, and the files behind it are lost."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in ("a", "b", "c"):
+            info = tarfile.TarInfo(name)
+            info.size = 600
+            tar.addfile(info, io.BytesIO(name.encode() * 600))
+    raw, second = buffer.getvalue(), 3 * 512
+    raw = raw[:second] if kind == "cut" else raw[:second] + b"#" + raw[second + 1 :]
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(gzip.compress(raw) if packed else raw)
+    with pytest.raises(DataError, match=r"a\.tar: damaged or cut off at byte 1,536"):
+        extract(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
