@@ -1,31 +1,45 @@
 # Everything happens in .venv, made on the first call with nothing but Python on the machine.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: demo test test-long lint clean
+.PHONY: demo test test-long test-python test-lowest lint clean
 
-demo: .venv/installed
+demo: $(VENV)/installed
 	OMP_WAIT_POLICY=passive $(BIN)/bm3 train demo
 
-test: .venv/ready
+test: $(VENV)/ready
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not long"
 
-test-long: .venv/ready
+test-long: $(VENV)/ready
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m long
 
-lint: .venv/ready
+# The tests under another Python, in an environment of its own: make test-python PYTHON=python3.12
+test-python: OWN = .venv-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
+test-python:
+	$(MAKE) test VENV=$(OWN)
+
+# The tests with the lowest versions that setup.cfg allows: make test-lowest PYTHON=python3.10
+test-lowest:
+	mkdir -p .venv-lowest
+	sed -n 's/^ *\([A-Za-z0-9_-]*\)>=\([0-9.]*\)$$/\1==\2/p' setup.cfg > .venv-lowest/constraints.txt
+	$(MAKE) test VENV=.venv-lowest CONSTRAINTS=.venv-lowest/constraints.txt
+
+lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-.venv/installed: setup.cfg pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --constraint constraints.txt
+$(VENV)/installed: setup.cfg pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --editable .
 	touch $@
 
-.venv/ready: .venv/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]" --constraint constraints.txt
+$(VENV)/ready: $(VENV)/installed
+	$(INSTALL) --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

