@@ -64,9 +64,10 @@ class BPRMF(nn.Module):
         users, items = self.embed()
         return lambda ids: users[ids] @ items.T
 
-    def loss(self, users: Tensor, items: Tensor) -> BPRLosses:
-        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it."""
-        both = torch.cat([items, self.negatives(users)])
+    def loss(self, users: Tensor, items: Tensor, *, generator: torch.Generator | None = None) -> BPRLosses:
+        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it, from
+        ``generator`` or PyTorch's global random numbers."""
+        both = torch.cat([items, self.negatives(users, generator)])
         user_rows, item_rows = self.user_embedding.index_select(0, users), self.item_embedding.index_select(0, both)
         ranking = ranking_loss(user_rows, *item_rows.chunk(2))
         return BPRLosses.of(ranking, mean_squares(user_rows, item_rows), self.reg_weight)

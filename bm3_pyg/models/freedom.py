@@ -137,16 +137,18 @@ class FREEDOM(nn.Module):
         users, items = self.embed()
         return lambda ids: users[ids] @ items.T
 
-    def start_epoch(self) -> None:
-        """Prune the interactions anew. What is left depends on one number from PyTorch's global random numbers."""
-        self._seed, self._pruned = int(torch.randint(2**62, ())), None
+    def start_epoch(self, generator: torch.Generator | None = None) -> None:
+        """Prune the interactions anew, as decided by one number from ``generator`` or PyTorch's global ones."""
+        device = None if generator is None else generator.device
+        self._seed, self._pruned = int(torch.randint(2**62, (), generator=generator, device=device)), None
 
-    def loss(self, users: Tensor, items: Tensor) -> FREEDOMLosses:
-        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it.
+    def loss(self, users: Tensor, items: Tensor, *, generator: torch.Generator | None = None) -> FREEDOMLosses:
+        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it, from
+        ``generator`` or PyTorch's global random numbers.
 
         Call :meth:`start_epoch` before each epoch, as :func:`~bm3_pyg.fit` does.
         """
-        both = torch.cat([items, self.negatives(users)])
+        both = torch.cat([items, self.negatives(users, generator)])
         tables = self.user_embedding, self.item_embedding
         user_rows, item_rows, *_ = propagate_rows(self.pruned_graph(), *tables, self.num_layers, users, both)
         item_rows = item_rows + self._over_items().index_select(0, both)

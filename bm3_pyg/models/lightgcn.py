@@ -84,9 +84,10 @@ class LightGCN(models.LightGCN):
         users, items = self.embed()
         return lambda ids: users[ids] @ items.T
 
-    def loss(self, users: Tensor, items: Tensor) -> BPRLosses:
-        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it."""
-        both = torch.cat([items, self.negatives(users)])
+    def loss(self, users: Tensor, items: Tensor, *, generator: torch.Generator | None = None) -> BPRLosses:
+        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it, from
+        ``generator`` or PyTorch's global random numbers."""
+        both = torch.cat([items, self.negatives(users, generator)])
         user_table, item_table = self.embedding.weight.split(self.sizes)
         user_rows, item_rows, *_ = propagate_rows(self.graph, user_table, item_table, self.num_layers, users, both)
         ranking = ranking_loss(user_rows, *item_rows.chunk(2))

@@ -40,8 +40,8 @@ class Negatives(nn.Module):
         self.register_buffer("indptr", indptr, persistent=False)
         self.register_buffer("free", free, persistent=False)
 
-    def forward(self, users: Tensor) -> Tensor:
-        """One negative item [B] for each of ``users`` [B], from PyTorch's global random numbers."""
+    def forward(self, users: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One negative item [B] for each of ``users`` [B], from ``generator`` or PyTorch's global random numbers."""
         # Of 2^63 numbers the remainder is uniform within 1e-12 for any catalogue.
-        rank = torch.randint(2**63 - 1, users.shape, device=users.device) % self.free[users]
+        rank = torch.randint(2**63 - 1, users.shape, generator=generator, device=users.device) % self.free[users]
         return absent(self.indptr, self.gaps, self.num_items, users, rank)

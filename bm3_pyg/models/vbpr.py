@@ -104,10 +104,11 @@ class VBPR(nn.Module):
         users, items = self.embed()
         return lambda ids: users[ids] @ items.T
 
-    def loss(self, users: Tensor, items: Tensor) -> BPRLosses:
-        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it."""
+    def loss(self, users: Tensor, items: Tensor, *, generator: torch.Generator | None = None) -> BPRLosses:
+        """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it, from
+        ``generator`` or PyTorch's global random numbers."""
         user_rows = self.user_embedding.index_select(0, users)
-        embedded, own = self._items(torch.cat([items, self.negatives(users)]))
+        embedded, own = self._items(torch.cat([items, self.negatives(users, generator)]))
         ranking = ranking_loss(_users(user_rows), *embedded.chunk(2))
         return BPRLosses.of(ranking, mean_squares(user_rows, own), self.reg_weight)
 

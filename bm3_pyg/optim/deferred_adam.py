@@ -147,6 +147,13 @@ class DeferredAdam(torch.optim.Optimizer):
         for rows, state in zip(self._rows.values(), tables, strict=True):
             rows.load_state_dict(state)
 
+    def detach(self) -> None:
+        """Write the moves that are owed and let go of the tables, which are then as if no optimizer had held them."""
+        for key, table in self._tables.items():
+            if table.deferral is self._rows[key]:
+                table.flush()
+                table.deferral = None
+
     def _step_dense(self, group: dict[str, Any]) -> None:
         params = [p for p in group["params"] if p.grad is not None and id(p) not in self._rows]
         for param in params:

@@ -22,11 +22,22 @@ from bm3_pyg.eval import RankingTask, rank
 from bm3_pyg.eval.cold import held_out_scorer, held_out_task, is_cold_split
 from bm3_pyg.eval.users import write_user_metrics
 from bm3_pyg.nn import RowTable
-from bm3_pyg.optim import build_optimizer
-from bm3_pyg.protocols import PerEpoch, Scorer, Trainable
+from bm3_pyg.optim import DeferredAdam, build_optimizer
+from bm3_pyg.protocols import (
+    Losses,
+    Recommender,
+    Scorer,
+    draws_per_epoch,
+    ranking_mode,
+    takes_generator,
+    to_train,
+    training_mode,
+    trains,
+)
 from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.environment import peak_memory_mb
 from bm3_pyg.train.interrupt import StopFlag, stop_flag
+from bm3_pyg.train.numbers import RunNumbers
 from bm3_pyg.train.progress import Progress
 from bm3_pyg.train.run import RunFolder
 
@@ -75,8 +86,13 @@ def fit(
     """Train ``model`` on the training interactions of ``data``, select by validation Recall@20, test once.
 
     Args:
-        model: a :class:`~bm3_pyg.protocols.Trainable` module; it trains on the device it is on. A recommender
-            without a loss is evaluated as it is, as epoch 0, and makes the same run but for last.pt.
+        model: a :class:`~bm3_pyg.protocols.Trainable` module; it trains on the device it is on, in training mode
+            (submodules in eval mode stay so if the model itself is in training mode), and has its modes back
+            afterwards. Of a module from ``torch.compile`` the one inside is trained. A recommender without a loss or
+            without parameters to train is evaluated as it is, as epoch 0, and makes the same run but for last.pt.
+            Random numbers are the run's own where ``model.loss`` takes ``generator``, as those of this package do, so
+            that runs in several threads do not disturb each other. What else is drawn comes from PyTorch's global
+            ones, seeded for the run and put back afterwards; in other threads than the main one it is refused.
         data: the dataset. Where no held-out item has training interactions (``split="cold-items"``), those items are
             ranked among themselves, by their features if the model can
             (:func:`bm3_pyg.eval.cold.with_cold_items`).
@@ -93,6 +109,8 @@ def fit(
         The result; ``model`` then holds the selected weights.
 
     Raises:
+        ConfigError: if ``model`` is no recommender, has parameters but no loss, or draws from PyTorch's global random
+            numbers outside the main thread.
         RunError: if ``out`` exists and ``resume`` is false, or belongs to another run.
         WriteError: if ``out`` cannot be written, for example because the disk is full; what was saved before stays.
         TrainingError: if the loss is not finite; the checkpoints before it stay.
@@ -100,6 +118,7 @@ def fit(
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved in ``out``.
     """
     config = config or TrainConfig()
+    model = to_train(model)
     training = edges_of(data, "train")
     if training.size(1) == 0:
         raise DataError("dataset: no training interactions")
@@ -107,20 +126,23 @@ def fit(
         held_out_task(data, split, config.mask) if edges_of(data, split).size(1) else None for split in ("val", "test")
     ]
     folder = None if out is None else RunFolder.open(Path(out), model, data, config, resume)
-    if not isinstance(model, Trainable):
+    if not trains(model):
         return _without_training(model, data, tasks, config.mask, folder, callbacks)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), stop_flag() if folder else nullcontext(StopFlag()) as flag:
-        torch.manual_seed(config.seed)
-        loop = _Loop(model, data, config, tasks, device, folder, callbacks, verbose)
-        if folder is not None and folder.has_last():
-            loop.restore()
+    loss: Callable[..., Losses] = model.loss  # type: ignore[assignment]
+    with (
+        RunNumbers(config.seed, device, shares=not takes_generator(loss)) as numbers,
+        stop_flag() if folder else nullcontext(StopFlag()) as flag,
+        training_mode(model),
+    ):
+        loop = _Loop(model, data, config, tasks, device, numbers, folder, callbacks, verbose)
         try:
+            if folder is not None and folder.has_last():
+                loop.restore()
             loop.run(training, flag)
+            return loop.finish()
         finally:
-            loop.progress.close()
-        return loop.finish()
+            loop.close()
 
 
 def _without_training(
@@ -137,10 +159,10 @@ def _without_training(
     validation, test_task = tasks
     if validation is not None:
         started = time.perf_counter()
-        record["val"] = rank(model.scorer(), validation)
+        record["val"] = _ranked(model, validation)
         record["eval_seconds"] = time.perf_counter() - started
     record["peak_memory_mb"] = peak_memory_mb(device)
-    test = {} if test_task is None else rank(model.scorer(), test_task)
+    test = {} if test_task is None else _ranked(model, test_task)
     result = TrainResult(0, record.get("val", {}), test, [record], folder.path if folder else None)
     if folder is not None:
         folder.rewind_history(0)
@@ -153,6 +175,11 @@ def _without_training(
     return result
 
 
+def _ranked(model: Recommender, task: RankingTask) -> dict[str, float]:
+    with ranking_mode(model):
+        return rank(model.scorer(), task)
+
+
 class _Loop:
     """One run of :func:`fit`: the state, and what acts on it."""
 
@@ -163,6 +190,7 @@ class _Loop:
         config: TrainConfig,
         tasks: Sequence[RankingTask | None],
         device: torch.device,
+        numbers: RunNumbers,
         folder: RunFolder | None,
         callbacks: Sequence[Callback],
         verbose: bool,
@@ -172,6 +200,10 @@ class _Loop:
         self.folder = folder
         self.callbacks = callbacks
         self.device = device
+        self.numbers = numbers
+        self.loss: Callable[..., Losses] = model.loss
+        if takes_generator(model.loss):
+            self.loss = partial(model.loss, generator=numbers.generator)
         self.optimizer = build_optimizer(model, lr=config.lr)
         self.validation, self.test = tasks
         self.data = data
@@ -191,7 +223,8 @@ class _Loop:
         users, items = training.to(self.device)
         while not self._is_over():
             started, before = time.perf_counter(), self.state.seconds
-            self.model.train()
+            if not self.model.training:  # a callback may have left it so
+                self.model.train()
             for batch in self._batches(users.numel()):
                 self._step(users[batch], items[batch])
                 if flag.set:
@@ -208,7 +241,7 @@ class _Loop:
             self.save()
             self.best_weights = self.folder.load_best(self.device)
         self.model.load_state_dict(self.best_weights)
-        test = {} if self.test is None else rank(self.scorer(), self.test)
+        test = {} if self.test is None else self._rank(self.test)
         result = TrainResult(
             self.state.best_epoch, self.state.best, test, self.history, self.folder.path if self.folder else None
         )
@@ -216,6 +249,12 @@ class _Loop:
             write_user_metrics(self.model, self.data, self.folder.path, self.config.mask)
             self.folder.write_metrics(result.best_epoch, result.val, result.test)
         return result
+
+    def close(self) -> None:
+        """Leave the model a plain module again, whatever happened."""
+        self.progress.close()
+        if isinstance(self.optimizer, DeferredAdam):
+            self.optimizer.detach()
 
     def save(self) -> None:
         """Write everything needed to go on from here, rows that wait for their update as they are."""
@@ -225,8 +264,7 @@ class _Loop:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "state": asdict(self.state),
-                "rng": torch.get_rng_state(),
-                "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+                **self.numbers.state_dict(),
             }
         )
         self.saved_at = time.monotonic()
@@ -240,9 +278,10 @@ class _Loop:
             raise RunError(f"{self.folder.path / 'last.pt'}: does not fit the model ({one_line(error)})") from error
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         self.state = State(**checkpoint["state"])
-        torch.set_rng_state(checkpoint["rng"].cpu())
-        if checkpoint["cuda_rng"] and self.device.type == "cuda":
-            torch.cuda.set_rng_state_all([state.cpu() for state in checkpoint["cuda_rng"]])
+        try:
+            self.numbers.load_state_dict(checkpoint)
+        except RuntimeError as error:
+            raise RunError(f"{self.folder.path / 'last.pt'}: begun on another device ({one_line(error)})") from error
         self.history = self.folder.rewind_history(self.state.epoch)
         self.progress.resume(self.history)
 
@@ -254,17 +293,25 @@ class _Loop:
     def _batches(self, count: int) -> Iterator[Tensor]:
         """Positions of the interactions of each step left in this epoch."""
         if self.state.order is None:
-            self.state.order = torch.randperm(count)
-            if isinstance(self.model, PerEpoch):
-                self.model.start_epoch()
+            generator = self.numbers.generator
+            self.state.order = torch.randperm(count, generator=generator, device=generator.device)
+            if draws_per_epoch(self.model):
+                start: Callable[..., None] = self.model.start_epoch
+                with self.numbers.drawing():
+                    start(generator=generator) if takes_generator(start) else start()
         batches = self.state.order.to(self.device).split(self.config.batch_size)
         for batch in batches[self.state.step :]:
             yield batch
             self.progress.step(self.state.step, len(batches))
 
+    def _rank(self, task: RankingTask) -> dict[str, float]:
+        with ranking_mode(self.model):
+            return rank(self.scorer(), task)
+
     def _step(self, users: Tensor, items: Tensor) -> None:
-        losses = self.model.loss(users, items)
-        losses.total.backward()
+        with self.numbers.drawing():
+            losses = self.loss(users, items)
+            losses.total.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         for name, value in losses._asdict().items():
@@ -303,7 +350,7 @@ class _Loop:
         last = state.epoch == self.config.max_epochs
         if self.validation is not None and (state.epoch % self.config.eval_every == 0 or last):
             started = time.perf_counter()
-            record["val"] = rank(self.scorer(), self.validation)
+            record["val"] = self._rank(self.validation)
             record["eval_seconds"] = time.perf_counter() - started
             self._select(record["val"])
         elif self.validation is None:

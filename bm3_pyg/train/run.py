@@ -20,7 +20,7 @@ from bm3_pyg.data import fingerprint, load_dataset, modalities
 from bm3_pyg.errors import ConfigError, RunError, one_line
 from bm3_pyg.files import append_text, atomic_file, is_taken, make_folder, write_text
 from bm3_pyg.models import model_named, option_names
-from bm3_pyg.protocols import Trainable
+from bm3_pyg.protocols import trains
 from bm3_pyg.train.config import RESUMABLE, TrainConfig
 from bm3_pyg.train.environment import environment
 from bm3_pyg.train.settings import unknown_key
@@ -53,7 +53,7 @@ class RunFolder:
         settings = _settings(model, data, config)
         if resume:
             _check_same_run(read_config(path), settings, path)
-            begun = isinstance(model, Trainable) and (path / "best.pt").exists()
+            begun = trains(model) and (path / "best.pt").exists()
             if begun and not (path / "last.pt").exists():
                 raise RunError(f"{path / 'last.pt'}: no such checkpoint, the run cannot be resumed")
         else:

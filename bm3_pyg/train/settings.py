@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 import yaml
-from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.errors import ConfigError, nearest
 from bm3_pyg.models import model_named, option_names
 from bm3_pyg.train.config import TrainConfig
+from bm3_pyg.train.numbers import seeded
 
 PRESETS = {"plus": ("num_layers=2", "align_weight=0", "mask_weight=2.0")}
 """Settings of BM3 beyond the paper, by name. ``plus``: two layers, and the features' masking loss without alignment."""
@@ -54,6 +54,8 @@ def build_model(
 ) -> Any:
     """A freshly initialised model of :data:`bm3_pyg.models.MODELS`, the same for the same seed.
 
+    The caller's own random numbers go on as if nothing had been drawn.
+
     Raises:
         ConfigError: for an unknown model or option, or as the model's constructor does.
     """
@@ -62,8 +64,9 @@ def build_model(
         if key not in known:
             raise ConfigError(unknown_key(key, model, known))
     target = resolve_device(device)
-    seed_everything(seed)
-    return model_named(model).from_data(data, **options).to(target)
+    with seeded(seed):
+        built = model_named(model).from_data(data, **options)
+    return built.to(target)
 
 
 def unknown_key(key: str, model: str, known: Sequence[str]) -> str:
