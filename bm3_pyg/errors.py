@@ -37,7 +37,9 @@ def check_number(name: str, value: object, kind: type, low: float, high: float =
     """Raise :class:`ConfigError` unless ``value`` is of type ``kind`` (``int`` or ``float``) in ``[low, high)``."""
     accepted = (int, float) if kind is float else (int,)
     if isinstance(value, bool) or not isinstance(value, accepted) or not low <= value < high:
-        bounds = f"at least {low:g}" + ("" if high == float("inf") else f" and below {high:g}")
+        bounds = f"at least {low:g}"
+        if high != float("inf"):
+            bounds += f" and below {high if kind is int else format(high, 'g')}"
         raise ConfigError(
             f"{name}: got {shown(value)}, expected {'a number' if kind is float else 'an integer'} {bounds}"
         )

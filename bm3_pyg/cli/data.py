@@ -9,8 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bm3_pyg.cli.options import SPLITS, add_columns, add_source, add_verb, columns_of, load, pairs
+from bm3_pyg.cli.options import add_columns, add_source, add_verb, columns_of, load, pairs
 from bm3_pyg.errors import ConfigError, DataError
+from bm3_pyg.names import SPLIT_RULES
 
 
 def add_data(verbs: Any) -> None:
@@ -37,7 +38,7 @@ def _add_prepare(data: Any) -> None:
         "  bm3 data prepare --interactions clicks.csv --items items.csv --text-columns title,description --out shop",
     )
     command.add_argument("name", nargs="?", choices=["baby", "sports", "electronics"], help="an Amazon dataset")
-    command.add_argument("--split", choices=SPLITS, help="how to hold out (default: random)")
+    command.add_argument("--split", choices=SPLIT_RULES, help="how to hold out (default: random)")
     command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split (default: 0)")
     command.add_argument(
         "--core",

@@ -11,11 +11,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 from bm3_pyg.errors import ConfigError
-
-MODELS = ("bm3", "popularity", "itemknn", "bprmf", "lightgcn", "vbpr", "freedom")
-"""Names of the models; a copy, so that help does not wait for PyTorch."""
-
-SPLITS = ("random", "leave-one-out", "time", "global-time", "cold-items", "label")
+from bm3_pyg.names import SPLIT_RULES
 
 SOURCE_HELP = """\
 PATH is a folder in MMRec's layout (NAME.inter and *_feat.npy), or a CSV, TSV or Parquet table of interactions
@@ -51,7 +47,7 @@ def add_source(command: argparse.ArgumentParser, optional: bool = False, flag: s
     table.add_argument(
         "--split",
         dest="split_by",
-        choices=SPLITS,
+        choices=SPLIT_RULES,
         help="how to hold out (default: label with --label-column, else random)",
     )
     table.add_argument("--core", type=int, metavar="K", help="keep users and items with K interactions (default: all)")

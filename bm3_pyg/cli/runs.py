@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
-from bm3_pyg.cli.options import MODELS, add_device, add_run, add_settings, add_source, add_verb, device, load, override
+from bm3_pyg.cli.options import add_device, add_run, add_settings, add_source, add_verb, device, load, override
 from bm3_pyg.errors import ConfigError
+from bm3_pyg.names import MODELS
 
 
 def add_runs(verbs: Any) -> None:

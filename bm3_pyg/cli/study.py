@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bm3_pyg.cli.options import MODELS, add_device, add_source, add_verb, load
+from bm3_pyg.cli.options import add_device, add_source, add_verb, load
 from bm3_pyg.errors import ConfigError, check_number
+from bm3_pyg.names import MODELS
 
 
 def add_study(verbs: Any) -> None:

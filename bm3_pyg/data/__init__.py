@@ -1,10 +1,14 @@
 """Files to :class:`~torch_geometric.data.HeteroData` and back: planted data, MMRec folders, your own tables."""
 
-from bm3_pyg.data.export import export_dataset
-from bm3_pyg.data.graph import describe, edges_of, fingerprint, index_of, modalities, raw_ids
-from bm3_pyg.data.load import load_dataset
-from bm3_pyg.data.planted import PLANTED
-from bm3_pyg.data.prepare import prepare_catalogue
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bm3_pyg.data.export import export_dataset
+    from bm3_pyg.data.graph import describe, edges_of, fingerprint, index_of, modalities, raw_ids
+    from bm3_pyg.data.load import load_dataset
+    from bm3_pyg.data.planted import PLANTED
+    from bm3_pyg.data.prepare import prepare_catalogue
 
 __all__ = [
     "PLANTED",
@@ -18,3 +22,11 @@ __all__ = [
     "prepare_catalogue",
     "raw_ids",
 ]
+_HOMES = {"PLANTED": "planted", "export_dataset": "export", "load_dataset": "load", "prepare_catalogue": "prepare"}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are asked for, so that reading files does not wait for PyTorch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'graph')}"), name)

@@ -9,15 +9,20 @@ import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch_geometric.data import HeteroData
 
 from bm3_pyg.errors import WriteError, one_line, warn_once
 from bm3_pyg.files import atomic_folder
+from bm3_pyg.later import Later
+
+if TYPE_CHECKING:
+    import torch
+    from torch_geometric.data import HeteroData
+else:
+    torch = Later("torch")
 
 VERSION = 1  # of the entries' format and of what is computed from the same source
 GLOBALS = ("name", "files", "notes")
@@ -88,6 +93,8 @@ def _read_or_none(folder: Path) -> HeteroData | None:
 
 def _read(folder: Path) -> HeteroData:
     index = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+    from torch_geometric.data import HeteroData
+
     data = HeteroData()
     for name in GLOBALS:
         data[name] = index["globals"][name]

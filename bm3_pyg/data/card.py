@@ -11,11 +11,10 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tabulate import tabulate
-from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.graph import describe
 from bm3_pyg.data.interactions import SPLITS
@@ -23,6 +22,9 @@ from bm3_pyg.data.mmrec import write_mmrec
 from bm3_pyg.data.reading import file_sha256
 from bm3_pyg.errors import DataError
 from bm3_pyg.files import atomic_folder, is_taken
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 CARD = "card.json"
 SCHEMA = 1

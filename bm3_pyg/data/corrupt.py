@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
-
-import torch
-from torch_geometric.data import HeteroData
+from typing import TYPE_CHECKING
 
 from bm3_pyg.data.graph import missing_of, modalities
 from bm3_pyg.errors import ConfigError, nearest
+from bm3_pyg.later import Later
+
+if TYPE_CHECKING:
+    import torch
+    from torch_geometric.data import HeteroData
+else:
+    torch = Later("torch")
 
 CORRUPTIONS = ("shuffled", "random")
 

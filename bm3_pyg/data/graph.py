@@ -11,24 +11,48 @@ from __future__ import annotations
 
 import hashlib
 import keyword
+import re
 from collections.abc import Iterable, Mapping
 from itertools import combinations
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch_geometric.data import HeteroData
-from torch_geometric.data.storage import NodeStorage
 
 from bm3_pyg.data.ids import Ids, positions, to_series
 from bm3_pyg.data.interactions import SPLITS, Interactions
 from bm3_pyg.errors import ConfigError, DataError
+from bm3_pyg.later import Later
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch_geometric.data import HeteroData
+else:
+    torch = Later("torch")
 
 RATES = ("user", "rates", "item")
 RATED_BY = ("item", "rated_by", "user")
+TAKEN_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    user item raw_id T_destination add_module apply apply_ bfloat16 buffers call_super_init can_infer_num_nodes
+    children clear clone compile concat contiguous cpu cuda detach detach_ double dump_patches eval extra_repr
+    float forward get get_buffer get_extra_state get_parameter get_submodule half ipu is_edge_attr is_node_attr
+    is_sorted_by_time items keys load_state_dict modules mtia named_buffers named_children named_modules
+    named_parameters node_attrs num_features num_node_features num_nodes parameters pin_memory pop popitem
+    record_stream register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+    register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
+    register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
+    register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule setdefault share_memory
+    share_memory_ snapshot sort_by_time state_dict to to_dict to_empty to_namedtuple train training type up_to
+    update values xpu zero_grad
+    """,
+    )
+)
+"""What cannot name a modality: our own words, and those of PyTorch 2.13 and PyTorch Geometric 2.8."""
 Features = Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
 
 
@@ -56,11 +80,14 @@ def build(
     """
     if not (rows.split == 0).any():
         raise DataError(f"{name}: none of the {len(rows.users):,} interactions is for training, expected at least one")
+    from torch_geometric.data import HeteroData
+
     data = HeteroData()
     data.name, data.files, data.notes = name, dict(files), list(notes)
     data["user"].num_nodes, data["user"].raw_id = len(user_ids), user_ids
     data["item"].num_nodes, data["item"].raw_id = len(item_ids), item_ids
     for modality, (values, missing) in features.items():
+        check_modality_name(modality, name)
         data["item"][modality] = torch.from_numpy(values)
         data["item"][f"{modality}_missing"] = torch.from_numpy(missing)
     rates = data[RATES]
@@ -89,7 +116,7 @@ def modalities(data: HeteroData) -> dict[str, Tensor]:
     found = {
         name: value
         for name, value in data["item"].items()
-        if isinstance(value, Tensor) and value.is_floating_point() and value.dim() == 2 and value.size(0) == items
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dim() == 2 and value.size(0) == items
     }
     found = {name: value for name, value in found.items() if not name.endswith("_missing")}
     for name in found:
@@ -121,7 +148,7 @@ def check_features(features: Mapping[str, Tensor], num_items: int) -> None:
         raise ConfigError(f"modalities: got a {type(features).__name__}, expected {{name: tensor}}")
     for name, feature in features.items():
         check_modality_name(name)
-        if not isinstance(feature, Tensor):
+        if not isinstance(feature, torch.Tensor):
             raise ConfigError(f"modality {name}: got a {type(feature).__name__}, expected a tensor [{num_items}, d]")
         if feature.dim() != 2 or feature.size(0) != num_items:
             raise ConfigError(f"modality {name}: got shape {list(feature.shape)}, expected [{num_items}, d]")
@@ -129,12 +156,25 @@ def check_features(features: Mapping[str, Tensor], num_items: int) -> None:
 
 def check_modality_name(name: str, where: str = "data['item']") -> None:
     """Refuse a name that cannot be both an attribute of ``data['item']`` and a key of ``torch.nn.ModuleDict``."""
-    taken = name in ("user", "item", "raw_id") or hasattr(torch.nn.ModuleDict(), name) or hasattr(NodeStorage, name)
-    if not name.isidentifier() or name.startswith("_") or keyword.iskeyword(name) or name.endswith("_missing") or taken:
-        raise DataError(
-            f"{where}: {name!r} cannot name a modality, expected a Python identifier such as 'image' that is not "
-            f"'user', 'item' or a word of PyTorch's own and does not end in '_missing'"
-        )
+    from torch_geometric.data.storage import NodeStorage
+
+    check_modality_word(name, where)
+    if hasattr(torch.nn.ModuleDict(), name) or hasattr(NodeStorage, name):
+        _refuse_modality(name, where)
+
+
+def check_modality_word(name: str, where: str) -> None:
+    """As :func:`check_modality_name`, as far as can be told without importing PyTorch."""
+    taken = keyword.iskeyword(name) or name in TAKEN_WORDS or name.endswith("_missing")
+    if taken or not name.isidentifier() or name.startswith("_"):
+        _refuse_modality(name, where)
+
+
+def _refuse_modality(name: str, where: str) -> NoReturn:
+    raise DataError(
+        f"{where}: {name!r} cannot name a modality, expected a Python identifier such as 'image' that is not "
+        f"'user', 'item' or a word of PyTorch's own and does not end in '_missing'"
+    )
 
 
 def fingerprint(data: HeteroData) -> str:
@@ -155,7 +195,7 @@ def index_of(data: HeteroData, kind: Literal["user", "item"], ids: Iterable[obje
     Raises:
         DataError: Some ids are unknown; the first few are named.
     """
-    if isinstance(ids, (Tensor, np.ndarray)):
+    if isinstance(ids, (torch.Tensor, np.ndarray)):
         ids = ids.tolist()
     asked = pl.Series([str(one) for one in ids], dtype=pl.String)
     own = raw_ids(data, kind)

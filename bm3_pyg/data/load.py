@@ -7,9 +7,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from torch_geometric.data import HeteroData
+from typing import TYPE_CHECKING, Any
 
 from bm3_pyg.data.cache import cached
 from bm3_pyg.data.corrupt import corrupt_features
@@ -19,6 +17,9 @@ from bm3_pyg.data.reading import TABLE_SUFFIXES, file_sha256
 from bm3_pyg.data.splits import RULES, TIMED
 from bm3_pyg.data.tables import read_tables
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 SLOW_PLANTED = ("planted-sports", "planted-electronics")
 DEFAULTS: dict[str, Any] = {

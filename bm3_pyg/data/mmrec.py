@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.features import missing_note, open_npy, read_npy
-from bm3_pyg.data.graph import build, check_modality_name, interactions_of, missing_of, modalities, raw_ids
+from bm3_pyg.data.graph import build, check_modality_word, interactions_of, missing_of, modalities, raw_ids
 from bm3_pyg.data.ids import Ids, integers_if_canonical, refuse_repeats, to_array, to_series
 from bm3_pyg.data.interactions import Interactions, merge_duplicates, refuse_conflicts
 from bm3_pyg.data.reading import Table, codes, file_sha256, floats, integers, present, read_bytes, read_table, times
 from bm3_pyg.data.splits import LABELS
 from bm3_pyg.errors import DataError
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 MAPPINGS = {"user": ("u_id_mapping.csv", "userID"), "item": ("i_id_mapping.csv", "itemID")}
 
@@ -57,7 +60,7 @@ def read_mmrec(inter: Path) -> HeteroData:
     features = {}
     for path in sorted(inter.parent.glob("*_feat.npy")):
         modality = path.name.removesuffix("_feat.npy")
-        check_modality_name(modality, str(path))
+        check_modality_word(modality, str(path))
         values = read_npy(path, len(item_ids))
         files[path.name] = file_sha256(path)
         mask = path.with_name(f"{modality}_missing.npy")

@@ -9,15 +9,18 @@ so that a seed gives the same data on every machine, which matrix products would
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.features import fill_missing, missing_note
 from bm3_pyg.data.graph import build
 from bm3_pyg.data.interactions import Interactions
 from bm3_pyg.data.splits import random_split
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 Floats = NDArray[np.float32]
 

@@ -7,21 +7,27 @@ import time as clock
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
-from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.card import is_prepared, write_prepared
 from bm3_pyg.data.features import fill_missing, missing_note
-from bm3_pyg.data.graph import check_modality_name, raw_ids
+from bm3_pyg.data.graph import check_modality_word, raw_ids
 from bm3_pyg.data.ids import positions, read_ids, to_series
 from bm3_pyg.data.load import load_dataset
 from bm3_pyg.data.reading import TABLE_SUFFIXES, column, read_table
 from bm3_pyg.data.text import DEFAULT, encode_texts, read_text_folder
 from bm3_pyg.errors import ConfigError, DataError
+from bm3_pyg.later import Later
+
+if TYPE_CHECKING:
+    import torch
+    from torch_geometric.data import HeteroData
+else:
+    torch = Later("torch")
 
 TEXT = "text"
 
@@ -160,7 +166,7 @@ def reused(out: Path) -> Path:
 
 def _check_texts(items: Path | None, columns: Sequence[str], features: Mapping[str, Path]) -> None:
     for name in features:
-        check_modality_name(name, "features")
+        check_modality_word(name, "features")
     if columns and (items is None or items.suffix.lower() not in TABLE_SUFFIXES):
         raise ConfigError(f"text_columns: items is {items}, expected a .csv, .tsv or .parquet table with them")
     if columns and TEXT in features:

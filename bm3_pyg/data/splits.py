@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from bm3_pyg.data.interactions import Interactions
 from bm3_pyg.errors import check_number
+from bm3_pyg.names import SPLIT_RULES
 
-RULES = ("random", "leave-one-out", "time", "global-time", "cold-items", "label")
+RULES = SPLIT_RULES
 TIMED = ("time", "global-time")  # rules that need times
 LABELS = {"0": 0, "1": 1, "2": 2, "train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 

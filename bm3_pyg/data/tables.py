@@ -6,15 +6,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.core import reduce_to_core
 from bm3_pyg.data.features import read_features
-from bm3_pyg.data.graph import build, check_modality_name
+from bm3_pyg.data.graph import build, check_modality_word
 from bm3_pyg.data.ids import first_appearance, positions, read_ids, refuse_repeats, to_array
 from bm3_pyg.data.interactions import Interactions, merge_duplicates, refuse_conflicts
 from bm3_pyg.data.reading import (
@@ -29,6 +29,9 @@ from bm3_pyg.data.reading import (
 )
 from bm3_pyg.data.splits import LABELS, split_rows
 from bm3_pyg.errors import DataError
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 
 def read_tables(
@@ -54,7 +57,7 @@ def read_tables(
         DataError: A file does not hold what it should; the message names it and the row or column.
     """
     for modality in features:
-        check_modality_name(modality, f"features of {path}")
+        check_modality_word(modality, f"features of {path}")
     table = read_table(path)
     files = {path.name: table.sha256}
     users, user_at = first_appearance(read_ids(table, user))

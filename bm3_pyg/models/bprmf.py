@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.graph import training_of
-from bm3_pyg.errors import check_number
 from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
 from bm3_pyg.models.negatives import Negatives
+from bm3_pyg.names import check_option
 from bm3_pyg.ops import build_graph
 from bm3_pyg.protocols import Scorer
 
@@ -26,7 +26,7 @@ class BPRMF(nn.Module):
         num_users: number of users U.
         num_items: number of items I.
         edge_index: training interactions, as for :class:`~bm3_pyg.BM3`.
-        embedding_dim: dimension D.
+        embedding_dim: dimension D of the embeddings.
         reg_weight: weight of the squared embeddings.
 
     Raises:
@@ -38,8 +38,8 @@ class BPRMF(nn.Module):
         self, num_users: int, num_items: int, edge_index: Any, *, embedding_dim: int = 64, reg_weight: float = 1e-4
     ) -> None:
         super().__init__()
-        check_number("embedding_dim", embedding_dim, int, 1)
-        check_number("reg_weight", reg_weight, float, 0)
+        check_option("embedding_dim", embedding_dim)
+        check_option("reg_weight", reg_weight)
         self.reg_weight = reg_weight
         self.negatives = Negatives(build_graph(edge_index, num_users, num_items))
         self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, embedding_dim)))

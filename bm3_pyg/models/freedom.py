@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.graph import chosen_modalities, training_of
-from bm3_pyg.errors import ConfigError, check_number
+from bm3_pyg.errors import ConfigError
 from bm3_pyg.models.bpr import ranking_loss
 from bm3_pyg.models.features import FrozenFeatures
 from bm3_pyg.models.negatives import Negatives
+from bm3_pyg.names import check_option
 from bm3_pyg.ops import Graph, build_graph, propagate, propagate_rows
 from bm3_pyg.ops.item_graph import item_graph
 from bm3_pyg.protocols import Scorer
@@ -53,7 +54,7 @@ class FREEDOM(nn.Module):
         num_items: number of items I.
         edge_index: training interactions, as for :class:`~bm3_pyg.BM3`.
         modalities: ``{name: [I, d]}`` item features, one or more.
-        embedding_dim: dimension D.
+        embedding_dim: dimension D of the embeddings.
         num_layers: propagation layers L over the interactions.
         item_layers: propagation layers N over the item graph.
         neighbours: items each item is joined to in each modality, itself among them.
@@ -82,12 +83,12 @@ class FREEDOM(nn.Module):
         feature_weight: float = 1e-3,
     ) -> None:
         super().__init__()
-        check_number("embedding_dim", embedding_dim, int, 1)
-        check_number("num_layers", num_layers, int, 0)
-        check_number("item_layers", item_layers, int, 0)
-        check_number("neighbours", neighbours, int, 1)
-        check_number("pruning", pruning, float, 0, 1)
-        check_number("feature_weight", feature_weight, float, 0)
+        check_option("embedding_dim", embedding_dim)
+        check_option("num_layers", num_layers)
+        check_option("item_layers", item_layers)
+        check_option("neighbours", neighbours)
+        check_option("pruning", pruning)
+        check_option("feature_weight", feature_weight)
         self.num_layers, self.item_layers = num_layers, item_layers
         self.neighbours, self.image_weight = neighbours, image_weight
         self.pruning, self.feature_weight = pruning, feature_weight
@@ -194,7 +195,7 @@ def modality_weights(names: Sequence[str], image_weight: float) -> list[float]:
     Raises:
         ConfigError: if ``image_weight`` is not a number from 0 to 1.
     """
-    check_number("image_weight", image_weight, float, 0)
+    check_option("image_weight", image_weight)
     if image_weight > 1:
         raise ConfigError(f"image_weight: got {image_weight!r}, expected a number from 0 to 1")
     if "image" not in names or len(names) == 1:

@@ -11,7 +11,8 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import modalities
 from bm3_pyg.data.graph import check_features, training_of
-from bm3_pyg.errors import ConfigError, check_number, nearest
+from bm3_pyg.errors import ConfigError, nearest
+from bm3_pyg.names import check_option
 from bm3_pyg.ops import Graph, build_graph, masked_topk
 from bm3_pyg.ops.neighbours import nearest_rows
 from bm3_pyg.protocols import Scorer
@@ -38,7 +39,7 @@ class ItemKNN(nn.Module):
         edge_index: training interactions, as for :class:`~bm3_pyg.BM3`.
         features: ``{name: [I, d]}`` item features; only those of ``by`` are read.
         by: ``interactions``, or the name of a modality.
-        neighbours: k.
+        neighbours: k, the number of similar items that are kept of each item.
         shrinkage: added to the denominator, so that items of few users count for less; for interactions only.
 
     Raises:
@@ -63,8 +64,8 @@ class ItemKNN(nn.Module):
         shrinkage: float = 0.0,
     ) -> None:
         super().__init__()
-        check_number("neighbours", neighbours, int, 1)
-        check_number("shrinkage", shrinkage, float, 0)
+        check_option("neighbours", neighbours)
+        check_option("shrinkage", shrinkage)
         self.by, self.neighbours, self.shrinkage = by, neighbours, shrinkage
         graph = build_graph(edge_index, num_users, num_items)
         if by == INTERACTIONS:

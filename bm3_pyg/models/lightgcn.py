@@ -11,9 +11,9 @@ from torch_geometric.data import HeteroData
 from torch_geometric.nn import models
 
 from bm3_pyg.data.graph import training_of
-from bm3_pyg.errors import check_number
 from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
 from bm3_pyg.models.negatives import Negatives
+from bm3_pyg.names import check_option
 from bm3_pyg.ops import build_graph, propagate, propagate_rows
 from bm3_pyg.protocols import Scorer
 
@@ -34,7 +34,7 @@ class LightGCN(models.LightGCN):
         num_users: number of users U.
         num_items: number of items I.
         edge_index: training interactions, as for :class:`~bm3_pyg.BM3`.
-        embedding_dim: dimension D.
+        embedding_dim: dimension D of the embeddings.
         num_layers: propagation layers L.
         reg_weight: weight of the squared embeddings before propagation.
 
@@ -53,9 +53,9 @@ class LightGCN(models.LightGCN):
         num_layers: int = 3,
         reg_weight: float = 1e-4,
     ) -> None:
-        check_number("embedding_dim", embedding_dim, int, 1)
-        check_number("num_layers", num_layers, int, 0)
-        check_number("reg_weight", reg_weight, float, 0)
+        check_option("embedding_dim", embedding_dim)
+        check_option("num_layers", num_layers)
+        check_option("reg_weight", reg_weight)
         graph = build_graph(edge_index, num_users, num_items)
         super().__init__(num_users + num_items, embedding_dim, num_layers)
         self.sizes = [num_users, num_items]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.graph import check_features, chosen_modalities, training_of
-from bm3_pyg.errors import ConfigError, RunError, check_number
+from bm3_pyg.errors import ConfigError, RunError
+from bm3_pyg.names import check_option
 from bm3_pyg.nn.frozen import frozen_table
 from bm3_pyg.nn.normalise import normalised
 from bm3_pyg.nn.objective import Batch, BM3Losses, BootstrapObjective
@@ -45,7 +46,7 @@ class BM3(nn.Module):
         edge_index: training interactions: [2, E], user ids above item ids (a tensor or PyG ``EdgeIndex``), or the
             [U, I] matrix as a sparse tensor of PyTorch or torch_sparse; repeated ones count once.
         modalities: ``{name: [I, d]}`` item features; none for a model on ids alone.
-        embedding_dim: dimension D.
+        embedding_dim: dimension D of the embeddings.
         num_layers: propagation layers L.
         dropout: rate of the targets' dropout, in [0, 1).
         reg_weight: weight of the regularisation.
@@ -58,7 +59,7 @@ class BM3(nn.Module):
         item_neighbours: neighbours per modality in the item-item graph S of :mod:`bm3_pyg.ops.item_graph`, by cosine on
             the features that training starts from; :math:`h_i` gains :math:`S E_I`. 0 for none.
         mirror_weight: weight of mirrored alignment, see :class:`~bm3_pyg.nn.BootstrapObjective`.
-        uniformity_weight: weight of uniformity, see there.
+        uniformity_weight: weight of uniformity, see :class:`~bm3_pyg.nn.BootstrapObjective`.
         encoder: a module mapping ``(x [U + I, D], edge_index [2, 2E])`` to [U + I, D], in place of the propagation;
             users come first in its id space and every interaction stands in both directions.
 
@@ -92,8 +93,8 @@ class BM3(nn.Module):
     ) -> None:
         super().__init__()
         graph = build_graph(edge_index, num_users, num_items)
-        check_number("num_layers", num_layers, int, 0)
-        check_number("item_neighbours", item_neighbours, int, 0)
+        check_option("num_layers", num_layers)
+        check_option("item_neighbours", item_neighbours)
         for option, chosen in (("freeze_features", freeze_features), ("normalize_features", normalize_features)):
             if not isinstance(chosen, bool):
                 raise ConfigError(f"{option}: got {chosen!r}, expected true or false")

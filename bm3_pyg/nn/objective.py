@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bm3_pyg.errors import check_number
+from bm3_pyg.names import check_option
 from bm3_pyg.ops import dropout, mean_cosine
 from bm3_pyg.ops.places import first_places
 from bm3_pyg.ops.uniformity import uniformity
@@ -118,14 +118,14 @@ class BootstrapObjective(nn.Module):
         uniformity_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        check_number("embedding_dim", dim, int, 1)
-        check_number("dropout", dropout, float, 0, 1)
-        check_number("reg_weight", reg_weight, float, 0)
-        check_number("align_weight", align_weight, float, 0)
+        check_option("embedding_dim", dim)
+        check_option("dropout", dropout)
+        check_option("reg_weight", reg_weight)
+        check_option("align_weight", align_weight)
         if mask_weight is not None:
-            check_number("mask_weight", mask_weight, float, 0)
-        check_number("mirror_weight", mirror_weight, float, 0)
-        check_number("uniformity_weight", uniformity_weight, float, 0)
+            check_option("mask_weight", mask_weight)
+        check_option("mirror_weight", mirror_weight)
+        check_option("uniformity_weight", uniformity_weight)
         self.modalities = tuple(modalities)
         self.dropout = dropout
         self.reg_weight = reg_weight

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from bm3_pyg.errors import ConfigError, check_number
+from bm3_pyg.names import check_option
 
 RESUMABLE = frozenset({"max_epochs", "min_epochs", "patience", "checkpoint_seconds"})
 """Settings that may change when a run is resumed; any other would make it another run."""
@@ -40,13 +40,5 @@ class TrainConfig:
     checkpoint_seconds: float = 300
 
     def __post_init__(self) -> None:
-        check_number("max_epochs", self.max_epochs, int, 1)
-        check_number("min_epochs", self.min_epochs, int, 0)
-        check_number("patience", self.patience, int, 1)
-        check_number("batch_size", self.batch_size, int, 1)
-        check_number("lr", self.lr, float, 0)
-        check_number("eval_every", self.eval_every, int, 1)
-        check_number("seed", self.seed, int, 0, 2**32)
-        check_number("checkpoint_seconds", self.checkpoint_seconds, float, 0)
-        if self.mask not in ("train", "seen"):
-            raise ConfigError(f"mask: got {self.mask!r}, expected train or seen")
+        for field in fields(self):
+            check_option(field.name, getattr(self, field.name))

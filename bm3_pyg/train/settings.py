@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
-from torch_geometric.data import HeteroData
 
 from bm3_pyg.errors import ConfigError, nearest
-from bm3_pyg.models import model_named, option_names
-from bm3_pyg.train.config import TrainConfig
-from bm3_pyg.train.numbers import seeded
+from bm3_pyg.later import Later
+from bm3_pyg.names import model_options, settings_of, training_options
+
+if TYPE_CHECKING:
+    import torch
+    from torch_geometric.data import HeteroData
+else:
+    torch = Later("torch")
 
 PRESETS = {"plus": ("num_layers=2", "align_weight=0", "mask_weight=2.0")}
 """Settings of BM3 beyond the paper, by name. ``plus``: two layers, and the features' masking loss without alignment."""
 
-TRAIN_OPTIONS = tuple(field.name for field in fields(TrainConfig))
+TRAIN_OPTIONS = tuple(option.name for option in training_options())
 
 
 def split_settings(settings: Sequence[str], model: str = "bm3") -> tuple[dict[str, Any], dict[str, Any]]:
@@ -27,15 +30,15 @@ def split_settings(settings: Sequence[str], model: str = "bm3") -> tuple[dict[st
     Raises:
         ConfigError: for an unknown model or key, with the nearest real name, or a key given twice.
     """
-    model_options = tuple(name for name in option_names(model) if name != "encoder")  # a module, no setting
+    own = tuple(option.name for option in settings_of(model))
     training: dict[str, Any] = {}
     chosen: dict[str, Any] = {}
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator:
             raise ConfigError(f"--set: got {setting!r}, expected KEY=VALUE")
-        if key not in (*TRAIN_OPTIONS, *model_options):
-            raise ConfigError(f"--set: {unknown_key(key, model, (*TRAIN_OPTIONS, *model_options))}")
+        if key not in (*TRAIN_OPTIONS, *own):
+            raise ConfigError(f"--set: {unknown_key(key, model, (*TRAIN_OPTIONS, *own))}")
         group = training if key in TRAIN_OPTIONS else chosen
         if key in group:
             raise ConfigError(f"--set: got {key} twice")
@@ -59,7 +62,10 @@ def build_model(
     Raises:
         ConfigError: for an unknown model or option, or as the model's constructor does.
     """
-    known = option_names(model)
+    from bm3_pyg.models import model_named
+    from bm3_pyg.train.numbers import seeded
+
+    known = tuple(option.name for option in model_options(model))
     for key in options:
         if key not in known:
             raise ConfigError(unknown_key(key, model, known))
@@ -78,17 +84,21 @@ def unknown_key(key: str, model: str, known: Sequence[str]) -> str:
 
 def resolve_device(name: str) -> torch.device:
     """``auto`` is a GPU where there is one, else the CPU."""
+    check_device(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"--device: got {name!r}, expected auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device: got {name!r}, but PyTorch finds no CUDA device")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device: got {name!r}, but PyTorch finds {torch.cuda.device_count()} CUDA devices")
     return device
+
+
+def check_device(name: str) -> None:
+    """Raise :class:`ConfigError` unless ``name`` is written as a device is."""
+    if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?", name):
+        raise ConfigError(f"--device: got {name!r}, expected auto, cpu, cuda or cuda:N")
 
 
 def _value(text: str) -> Any:

@@ -163,7 +163,7 @@ def read_sweep(out: Path) -> Sweep:
 def train_one(sweep: Sweep, out: Path, setting: Setting, seed: int) -> None:
     """Do one run of a sweep, or what is left of it; a second process waits for the first and finds it done."""
     from bm3_pyg.data import load_dataset
-    from bm3_pyg.train.fit import fit
+    from bm3_pyg.train.loop import fit
     from bm3_pyg.train.settings import build_model
 
     folder = sweep.folder(out, setting, seed)

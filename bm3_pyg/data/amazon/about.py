@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from torch_geometric.data import HeteroData
+from typing import TYPE_CHECKING
 
 from bm3_pyg.data.amazon.sources import BASE, CATEGORIES
 from bm3_pyg.data.graph import count, edges_of
 from bm3_pyg.data.interactions import SPLITS
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 PUBLISHED = {  # users, items, interactions of the 5-core
     "baby": (19_445, 7_050, 160_792),

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.amazon.about import about, other_counts
 from bm3_pyg.data.amazon.images import read_images
@@ -34,6 +33,9 @@ from bm3_pyg.data.reading import file_sha256
 from bm3_pyg.data.splits import RULES, split_rows
 from bm3_pyg.data.text import DEFAULT, find_model
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 IMAGE = "image"
 SPLIT_RULES = tuple(rule for rule in RULES if rule != "label")

@@ -1,0 +1,186 @@
+"""What the commands and the library both have to know of models and settings, read without importing PyTorch.
+
+Names, defaults and meanings of settings are those of the constructors' signatures and docstrings, read from the source;
+ranges stand here, and constructors check against them.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
+
+from bm3_pyg.errors import ConfigError, check_number, nearest, shown
+
+MODELS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "bm3": ("nn/bm3.py", "BM3"),
+        "popularity": ("models/popularity.py", "Popularity"),
+        "itemknn": ("models/itemknn.py", "ItemKNN"),
+        "bprmf": ("models/bprmf.py", "BPRMF"),
+        "lightgcn": ("models/lightgcn.py", "LightGCN"),
+        "vbpr": ("models/vbpr.py", "VBPR"),
+        "freedom": ("models/freedom.py", "FREEDOM"),
+    }
+)
+"""Every model by its name in ``config.yaml`` and for ``bm3 train --model``: its file and class."""
+
+SPLIT_RULES = ("random", "leave-one-out", "time", "global-time", "cold-items", "label")
+"""Ways to hold interactions out, by their names for ``--split``."""
+
+TRAINING = ("train/config.py", "TrainConfig")
+NO_SETTINGS = frozenset({"encoder"})
+"""Options that a text cannot give: modules."""
+
+WHOLE = 2**31  # more than any count; what is below fits every integer that is computed with
+RANGES: Mapping[str, tuple[type, float, float]] = MappingProxyType(
+    {
+        "embedding_dim": (int, 1, 4097),
+        "num_layers": (int, 0, 101),
+        "item_layers": (int, 0, 101),
+        "neighbours": (int, 1, WHOLE),
+        "item_neighbours": (int, 0, WHOLE),
+        "dropout": (float, 0, 1),
+        "pruning": (float, 0, 1),
+        "image_weight": (float, 0, float("inf")),
+        "shrinkage": (float, 0, float("inf")),
+        "reg_weight": (float, 0, float("inf")),
+        "align_weight": (float, 0, float("inf")),
+        "mask_weight": (float, 0, float("inf")),
+        "mirror_weight": (float, 0, float("inf")),
+        "uniformity_weight": (float, 0, float("inf")),
+        "feature_weight": (float, 0, float("inf")),
+        "max_epochs": (int, 1, WHOLE),
+        "min_epochs": (int, 0, WHOLE),
+        "patience": (int, 1, WHOLE),
+        "batch_size": (int, 1, WHOLE),
+        "lr": (float, 0, float("inf")),
+        "eval_every": (int, 1, WHOLE),
+        "seed": (int, 0, 2**32),
+        "checkpoint_seconds": (float, 0, float("inf")),
+    }
+)
+"""Type, least value and the value that all are below, of every setting that is a number."""
+MAY_BE_NONE = frozenset({"mask_weight"})
+CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType({"mask": ("train", "seen")})
+FLAGS = frozenset({"freeze_features", "normalize_features"})
+WORDS: Mapping[str, str] = MappingProxyType(
+    {"modalities": "a list of names such as [image,text], [] for none", "by": "interactions or a modality's name"}
+)
+"""What settings that are neither numbers, choices nor flags may be; whether they fit depends on the dataset."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A setting: its name, its default as ``--set`` takes it (None where one must be given) and what it means."""
+
+    name: str
+    default: str | None
+    meaning: str
+
+    @property
+    def range(self) -> str:
+        """What it may be, in words."""
+        if self.name in RANGES:
+            kind, low, high = RANGES[self.name]
+            if high >= WHOLE:
+                words = f"{low:g} or more"
+            else:
+                words = f"{low} to {int(high) - 1}" if kind is int else f"{low:g} to below {high:g}"
+            return words + (", or null" if self.name in MAY_BE_NONE else "")
+        if self.name in FLAGS:
+            return "true or false"
+        return " or ".join(CHOICES[self.name]) if self.name in CHOICES else WORDS[self.name]
+
+
+def check_option(name: str, value: object) -> None:
+    """Raise :class:`ConfigError` if ``value`` cannot be that of the setting ``name``, whatever the dataset."""
+    if name in RANGES and not (value is None and name in MAY_BE_NONE):
+        check_number(name, value, *RANGES[name])
+    elif name in FLAGS and not isinstance(value, bool):
+        raise ConfigError(f"{name}: got {shown(value)}, expected true or false")
+    elif name in CHOICES and value not in CHOICES[name]:
+        raise ConfigError(f"{name}: got {shown(value)}, expected {' or '.join(CHOICES[name])}")
+
+
+def check_model(name: object) -> None:
+    """Raise :class:`ConfigError` if there is no model called ``name``."""
+    if not isinstance(name, str) or name not in MODELS:
+        raise ConfigError(f"model: got {shown(name)}, {nearest(str(name), MODELS)}")
+
+
+@cache
+def model_options(model: str) -> tuple[Option, ...]:
+    """The options of a model: its constructor's keyword-only arguments.
+
+    Raises:
+        ConfigError: if there is no such model.
+    """
+    check_model(model)
+    file, name = MODELS[model]
+    cls = _class(file, name)
+    init = next(node for node in cls.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
+    defaults = {
+        argument.arg: None if default is None else _written(default, file)
+        for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
+    }
+    return _options(cls, defaults)
+
+
+@cache
+def training_options() -> tuple[Option, ...]:
+    """The settings of training: the fields of :class:`bm3_pyg.TrainConfig`."""
+    cls = _class(*TRAINING)
+    fields = [node for node in cls.body if isinstance(node, ast.AnnAssign)]
+    return _options(cls, {ast.unparse(node.target): _written(node.value, TRAINING[0]) for node in fields if node.value})
+
+
+def settings_of(model: str) -> tuple[Option, ...]:
+    """What ``--set`` takes for a model, beside the settings of training."""
+    return tuple(option for option in model_options(model) if option.name not in NO_SETTINGS)
+
+
+def summary(model: str) -> str:
+    """A model in a line."""
+    check_model(model)
+    return (ast.get_docstring(_tree(MODELS[model][0])) or "").split("\n")[0]
+
+
+@cache
+def _tree(file: str) -> ast.Module:
+    return ast.parse(files("bm3_pyg").joinpath(file).read_text(encoding="utf-8"))
+
+
+def _class(file: str, name: str) -> ast.ClassDef:
+    return next(node for node in _tree(file).body if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+def _written(default: ast.expr, file: str) -> str:
+    """A default as one would write it in ``KEY=VALUE``; the name of a constant of the module stands for its value."""
+    constants = {ast.unparse(node.targets[0]): node.value for node in _tree(file).body if isinstance(node, ast.Assign)}
+    value = ast.literal_eval(constants.get(ast.unparse(default), default))
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
+def _options(cls: ast.ClassDef, defaults: Mapping[str, str | None]) -> tuple[Option, ...]:
+    meanings = _meanings(ast.get_docstring(cls) or "")
+    return tuple(Option(name, default, meanings.get(name, "")) for name, default in defaults.items())
+
+
+def _meanings(docstring: str) -> dict[str, str]:
+    """What the section ``Args`` or ``Attributes`` of a docstring says of each name, as plain text on one line."""
+    section = re.search(r"^(?:Args|Attributes):\n((?:[ \t]+.*\n?|\n)+)", docstring, flags=re.MULTILINE)
+    entries = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", section[1] if section else "", flags=re.MULTILINE)
+    return {name: _plain(" ".join(text.split())) for name, text in entries}
+
+
+def _plain(text: str) -> str:
+    text = re.sub(r":(?:class|func|mod|meth):`~?([^`]*)`", lambda found: found[1].rpartition(".")[2], text)
+    text = re.sub(r":math:`([^`]*)`", lambda found: found[1].replace("\\", ""), text)
+    return text.replace("``", "")
