@@ -89,6 +89,7 @@ def _entries(archive: Path) -> Iterator[_Entry]:
     """One after the other, so that a large compressed tar is read once."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as members:
+            _refuse_hidden(archive, len(members.infolist()))
             for info in members.infolist():
                 kind = _zip_kind(info)
                 if kind != "file":
@@ -107,6 +108,16 @@ def _entries(archive: Path) -> Iterator[_Entry]:
         raise DataError(f"{archive}: neither a .zip nor a .tar archive")
 
 
+def _refuse_hidden(archive: Path, found: int) -> None:
+    """zipfile reads a directory whose damaged entry has swallowed others; the record at the end counts them."""
+    with archive.open("rb") as file:
+        file.seek(max(0, archive.stat().st_size - (1 << 17)))
+        record = file.read().rpartition(b"PK\5\6")[2]
+    expected = int.from_bytes(record[6:8], "little")
+    if expected not in (found, 0xFFFF):  # the number that means a larger one stands elsewhere
+        raise DataError(f"{archive}: damaged: {found:,} entries, expected {expected:,}")
+
+
 def _refuse_early_end(archive: Path, tar: tarfile.TarFile) -> None:
     """tarfile takes a damaged header for the end; the end is a block of zeros, which a cut archive lacks too."""
     assert tar.fileobj is not None
@@ -119,7 +130,7 @@ def _zip_kind(info: zipfile.ZipInfo) -> str:
     unix = info.external_attr >> 16
     if stat.S_IFMT(unix) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "link" if stat.S_ISLNK(unix) else "device"
-    return "folder" if info.is_dir() else "file"
+    return "folder" if info.filename.endswith("/") else "file"
 
 
 def _refuse_outside(where: str, entry: _Entry) -> None:

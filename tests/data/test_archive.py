@@ -189,3 +189,24 @@ def test_a_tar_that_ends_early_is_refused(tmp_path: Path, kind: str, packed: boo
     with pytest.raises(DataError, match=r"a\.tar: damaged or cut off at byte 1,536"):
         extract(archive, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_zip_whose_directory_is_damaged_gives_all_or_nothing(tmp_path: Path) -> None:
+    """A flipped bit in the length of an entry's comment hides the entries that follow."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in ("a", "b", "c"):
+            packed.writestr(name, name * 99)
+    archive, refused = tmp_path / "a.zip", 0
+    first = buffer.getvalue().index(b"PK\1\2")
+    for byte in range(first, buffer.getvalue().index(b"PK\1\2", first + 1)):
+        raw = bytearray(buffer.getvalue())
+        raw[byte] ^= 0x80
+        archive.write_bytes(raw)
+        try:
+            found = {path.name: path.read_text() for path in extract(archive, tmp_path / f"{byte}")}
+        except DataError as error:
+            refused += str(archive) in str(error)
+        else:
+            assert found == {name: name * 99 for name in "abc"}, byte
+    assert refused > 10
