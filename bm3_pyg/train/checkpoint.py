@@ -1,0 +1,149 @@
+"""best.pt and last.pt: read only if every bit is sound, without unpickling anything but tensors and plain values."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bm3_pyg.errors import RunError, one_line
+from bm3_pyg.train import plain
+from bm3_pyg.train.plain import Check, integer, listing, mapping, mapping_of, maybe, number, text
+
+SCHEMA = 1
+FIGURES = mapping_of(number(0, 1), r"[a-z]+@[1-9][0-9]*")
+
+
+def read_best(path: Path, device: torch.device) -> dict[str, Any]:
+    """The selected weights; see :meth:`bm3_pyg.train.run_files.RunFiles.best`."""
+    check = mapping(
+        {"schema": plain.exactly(SCHEMA), "fingerprint": text, "epoch": integer(), "model": mapping_of(_finite)},
+        {"settings": _anything},
+    )
+    return dict(check(load_checkpoint(path, device), str(path)))
+
+
+def read_last(path: Path, device: torch.device) -> dict[str, Any]:
+    """What training goes on from; see :meth:`bm3_pyg.train.run_files.RunFiles.last`."""
+    state = mapping(
+        {
+            "epoch": integer(),
+            "step": integer(),
+            "order": maybe(_whole),
+            "sums": mapping_of(_finite),
+            "best_epoch": integer(),
+            "best": FIGURES,
+            "without_gain": integer(),
+            "seconds": number(0),
+        }
+    )
+    check = mapping(
+        {
+            "schema": plain.exactly(SCHEMA),
+            "model": mapping_of(_finite),
+            "optimizer": _anything,
+            "state": state,
+            "rng": _bytes,
+            "cuda_rng": listing(_bytes),
+        },
+        {"settings": _anything},
+    )
+    found = dict(check(load_checkpoint(path, device), str(path)))
+    now = found["state"]
+    if (now["step"] == 0) != (now["order"] is None) or (now["step"] == 0) != (not now["sums"]):
+        raise RunError(f"{path}: state: step {now['step']} does not go with its order and sums of losses")
+    if now["best_epoch"] > now["epoch"]:
+        raise RunError(f"{path}: state: best_epoch {now['best_epoch']} is after epoch {now['epoch']}")
+    return found
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """A checkpoint of this package, whose every record has the checksum that it was written with."""
+    plain.require_file(path)
+    check_archive(path)
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises many kinds for what it does not take
+        raise RunError(f"{path}: damaged or not a checkpoint ({one_line(error)[:300]})") from error
+    if not isinstance(checkpoint, dict) or checkpoint.get("schema") != SCHEMA:
+        raise RunError(f"{path}: not a checkpoint of a run, expected schema {SCHEMA}")
+    return checkpoint
+
+
+def check_archive(path: Path) -> None:
+    """Raise :class:`RunError` unless every record of torch's zip file is sound; torch itself checks none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for record in archive.infolist():
+                stored = record.compress_type == zipfile.ZIP_STORED and record.file_size == record.compress_size
+                if not stored or record.flag_bits & ~0x808:  # bits of a data descriptor and of UTF-8 names
+                    raise zipfile.BadZipFile(f"a header of {record.filename!r}")
+            if (bad := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"checksum of {bad!r}")
+    except Exception as error:  # a damaged header can raise almost anything
+        raise RunError(f"{path}: damaged or not a checkpoint ({one_line(error)[:300]})") from None
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, saved: Any, steps: int, path: Path) -> None:
+    """Load ``saved`` into ``optimizer``.
+
+    Raises:
+        RunError: it is not the state of this optimizer after ``steps`` steps.
+    """
+    where = f"{path}: optimizer"
+    own = optimizer.state_dict()
+    if not isinstance(saved, dict) or saved.keys() != own.keys():
+        plain.fault(where, saved, f"the keys {', '.join(own)}")
+    for mine, theirs in zip(own["param_groups"], _groups(saved, len(own["param_groups"]), where), strict=True):
+        for key in mine.keys() & theirs.keys():
+            if mine[key] != theirs[key]:
+                plain.fault(f"{where}: {key}", theirs[key], plain.short(mine[key]))
+    try:
+        optimizer.load_state_dict(saved)
+    except Exception as error:  # torch raises many kinds for what does not fit
+        raise RunError(f"{where}: does not fit the model ({one_line(error)[:300]})") from error
+    taken = [table["step"] for table in saved.get("tables", ())]
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if name == "step":
+                taken.append(int(value))
+            elif value.shape != parameter.shape or not bool(value.isfinite().all()):
+                raise RunError(f"{where}: {name}: got shape {list(value.shape)}, or numbers that are not finite")
+    if max(taken, default=0) != steps:
+        raise RunError(f"{where}: took {max(taken, default=0):,} steps, expected the {steps:,} of its epoch and step")
+
+
+def _groups(saved: Mapping[str, Any], count: int, where: str) -> list[Any]:
+    groups = saved["param_groups"]
+    if not isinstance(groups, list) or len(groups) != count or not all(isinstance(one, dict) for one in groups):
+        plain.fault(f"{where}: param_groups", groups, f"a list of {count}")
+    return groups
+
+
+def _anything(value: Any, where: str) -> Any:
+    return value
+
+
+def _tensor(words: str, sound: Check) -> Check:
+    def check(value: Any, where: str) -> Any:
+        return value if isinstance(value, Tensor) and sound(value, where) else plain.fault(where, value, words)
+
+    return check
+
+
+_finite = _tensor("a tensor of finite numbers", lambda value, _: _is_finite(value))
+_whole = _tensor("a tensor of int64, 1-d", lambda value, _: value.dtype == torch.int64 and value.dim() == 1)
+_bytes = _tensor("a tensor of uint8, 1-d", lambda value, _: value.dtype == torch.uint8 and value.dim() == 1)
+
+
+def _is_finite(value: Tensor) -> bool:
+    """Whether all numbers are finite, without a temporary of the tensor's size."""
+    if not value.is_floating_point() or not value.numel():
+        return True
+    values = value.values() if value.layout != torch.strided else value
+    return all(math.isfinite(float(end)) for end in torch.aminmax(values))
