@@ -114,7 +114,7 @@ def load(args: argparse.Namespace) -> HeteroData:
 def override(args: argparse.Namespace) -> HeteroData | None:
     """The dataset at --data, where a run's own has moved; feature and item files are looked for beside a table."""
     from bm3_pyg.data import load_dataset
-    from bm3_pyg.train.run import read_config
+    from bm3_pyg.train.run_files import read_config
 
     if args.data is None:
         return None

@@ -99,7 +99,8 @@ def _train(args: argparse.Namespace) -> None:
     from bm3_pyg.models import Popularity
     from bm3_pyg.report import metrics_table
     from bm3_pyg.train import TrainConfig, fit
-    from bm3_pyg.train.run import check_new, read_config
+    from bm3_pyg.train.run import check_new
+    from bm3_pyg.train.run_files import read_config
     from bm3_pyg.train.settings import build_model, split_settings, with_preset
 
     saved: dict[str, Any] = {}

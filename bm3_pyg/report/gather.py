@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bm3_pyg.errors import RunError, one_line
-from bm3_pyg.train.run import read_config
+from bm3_pyg.train.run_files import read_config
 from bm3_pyg.train.sweep import Outcome, Setting, Sweep, outcomes, read_sweep
 
 

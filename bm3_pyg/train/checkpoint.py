@@ -18,12 +18,14 @@ from bm3_pyg.train.plain import Check, integer, listing, mapping, mapping_of, ma
 SCHEMA = 1
 FIGURES = mapping_of(number(0, 1), r"[a-z]+@[1-9][0-9]*")
 
+MODEL = mapping({"name": text, "options": mapping_of(plain.option)})
+
 
 def read_best(path: Path, device: torch.device) -> dict[str, Any]:
     """The selected weights; see :meth:`bm3_pyg.train.run_files.RunFiles.best`."""
     check = mapping(
         {"schema": plain.exactly(SCHEMA), "fingerprint": text, "epoch": integer(), "model": mapping_of(_finite)},
-        {"settings": _anything},
+        {"settings": MODEL},
     )
     return dict(check(load_checkpoint(path, device), str(path)))
 
@@ -49,9 +51,12 @@ def read_last(path: Path, device: torch.device) -> dict[str, Any]:
             "optimizer": _anything,
             "state": state,
             "rng": _bytes,
-            "cuda_rng": listing(_bytes),
         },
-        {"settings": _anything},
+        {
+            "global_rng": listing(_bytes),
+            "cuda_rng": listing(_bytes),
+            "settings": mapping({"model": MODEL, "train": mapping_of(plain.scalar)}),
+        },
     )
     found = dict(check(load_checkpoint(path, device), str(path)))
     now = found["state"]
@@ -107,7 +112,10 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Any, steps: int, pa
         optimizer.load_state_dict(saved)
     except Exception as error:  # torch raises many kinds for what does not fit
         raise RunError(f"{where}: does not fit the model ({one_line(error)[:300]})") from error
-    taken = [table["step"] for table in saved.get("tables", ())]
+    tables = saved.get("tables", ())
+    if not all(_is_finite(value) for table in tables for value in table.values() if isinstance(value, Tensor)):
+        raise RunError(f"{where}: tables: numbers that are not finite")
+    taken = [table["step"] for table in tables]
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if name == "step":

@@ -34,6 +34,7 @@ from bm3_pyg.protocols import (
     training_mode,
     trains,
 )
+from bm3_pyg.train.checkpoint import check_optimizer
 from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.environment import peak_memory_mb
 from bm3_pyg.train.interrupt import StopFlag, stop_flag
@@ -138,7 +139,7 @@ def fit(
         loop = _Loop(model, data, config, tasks, device, numbers, folder, callbacks, verbose)
         try:
             if folder is not None and folder.has_last():
-                loop.restore()
+                loop.restore(training.size(1))
             loop.run(training, flag)
             return loop.finish()
         finally:
@@ -269,20 +270,24 @@ class _Loop:
         )
         self.saved_at = time.monotonic()
 
-    def restore(self) -> None:
+    def restore(self, count: int) -> None:
+        """Go on from last.pt, of a run on ``count`` training interactions."""
         assert self.folder is not None
-        checkpoint = self.folder.load_last(self.device)
+        checkpoint, path = self.folder.load_last(self.device), self.folder.path / "last.pt"
+        state, steps = State(**checkpoint["state"]), math.ceil(count / self.config.batch_size)
+        if state.step > steps or (state.order is not None and not _is_permutation(state.order, count)):
+            raise RunError(f"{path}: state: not that of an epoch of {count:,} interactions in {steps:,} steps")
         try:
             self.model.load_state_dict(checkpoint["model"])
         except RuntimeError as error:
-            raise RunError(f"{self.folder.path / 'last.pt'}: does not fit the model ({one_line(error)})") from error
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.state = State(**checkpoint["state"])
+            raise RunError(f"{path}: does not fit the model ({one_line(error)})") from error
+        check_optimizer(self.optimizer, checkpoint["optimizer"], state.epoch * steps + state.step, path)
         try:
             self.numbers.load_state_dict(checkpoint)
         except RuntimeError as error:
-            raise RunError(f"{self.folder.path / 'last.pt'}: begun on another device ({one_line(error)})") from error
-        self.history = self.folder.rewind_history(self.state.epoch)
+            raise RunError(f"{path}: begun on another device ({one_line(error)})") from error
+        self.state, self.history = state, self.folder.rewind_history(state.epoch)
+        self.folder.check_best(state.best_epoch, state.best, self.history)
         self.progress.resume(self.history)
 
     def _is_over(self) -> bool:
@@ -383,3 +388,7 @@ class _Loop:
             self._mean_losses()
         self.save()
         raise KeyboardInterrupt(f"stopped in epoch {self.state.epoch + 1}; resume {self.folder.path} to go on")
+
+
+def _is_permutation(order: Tensor, count: int) -> bool:
+    return order.numel() == count and bool((order.sort().values == torch.arange(count, device=order.device)).all())

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from bm3_pyg.errors import RunError, nearest, one_line
+from bm3_pyg.errors import RunError, nearest, one_line, shown
 
 Check = Callable[[Any, str], Any]
 LIMIT = 1 << 24  # bytes; the parsers take a multiple of it
@@ -85,9 +85,7 @@ def short(value: object) -> str:
         return f"a list of {len(value):,}"
     if isinstance(value, int) and value.bit_length() > 100:
         return "an integer of more than 30 digits"
-    if isinstance(value, str):
-        return repr(value) if len(value) <= 60 else f"{value[:60]!r}..."
-    return repr(value) if isinstance(value, (int, float, bool, type(None))) else f"a {type(value).__name__}"
+    return shown(value) if isinstance(value, (str, int, float, type(None))) else f"a {type(value).__name__}"
 
 
 def exactly(expected: object) -> Check:
@@ -114,10 +112,8 @@ def number(low: float = -math.inf, high: float = math.inf) -> Check:
     def check(value: Any, where: str) -> Any:
         sound = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not sound or not low <= value <= high or not abs(value) < 2.0**1000:
-            bounds = (
-                "" if low == -math.inf else f" at least {low:g}" + ("" if high == math.inf else f", at most {high:g}")
-            )
-            fault(where, value, f"a number{bounds}")
+            bounds = [f"{word} {end:g}" for word, end in (("at least", low), ("at most", high)) if math.isfinite(end)]
+            fault(where, value, " ".join(["a finite number", " and ".join(bounds)]).strip())
         return value
 
     return check
@@ -143,6 +139,11 @@ def scalar(value: Any, where: str) -> Any:
     return value if value is None or isinstance(value, (str, bool)) else fault(where, value, "a number or text")
 
 
+def option(value: Any, where: str) -> Any:
+    """A scalar, or a list of them."""
+    return listing(scalar)(value, where) if isinstance(value, list) else scalar(value, where)
+
+
 def maybe(check: Check) -> Check:
     """``check``, or null."""
     return lambda value, where: None if value is None else check(value, where)
@@ -166,7 +167,10 @@ def mapping_of(check: Check, name: str = "") -> Check:
         for key in _keys(value, where):
             if name and not re.fullmatch(name, key):
                 raise RunError(f"{where}: unknown key {short(key)}")
-        return {key: check(one, f"{where}: {short(key)[1:-1]}") for key, one in value.items()}
+        return {
+            key: check(one, f"{where}: {key if key.isprintable() and len(key) < 60 else shown(key)}")
+            for key, one in value.items()
+        }
 
     return checked
 
@@ -177,6 +181,8 @@ def mapping(required: Mapping[str, Check], optional: Mapping[str, Check] | None 
 
     def checked(value: Any, where: str) -> Any:
         keys = _keys(value, where)
+        if "schema" in required:  # first: of another version nothing else is known
+            required["schema"](value.get("schema"), f"{where}: schema")
         for key in keys:
             if key not in known:
                 raise RunError(f"{where}: unknown key {short(key)}, {nearest(key[:60], known)}")

@@ -7,7 +7,8 @@ epoch, ``best.pt`` the selected weights, ``last.pt`` all that a resume needs, ``
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,14 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset, modalities
-from bm3_pyg.errors import ConfigError, RunError, one_line
+from bm3_pyg.errors import ConfigError, RunError, one_line, shown
 from bm3_pyg.files import append_text, atomic_file, is_taken, make_folder, write_text
 from bm3_pyg.models import model_named, option_names
 from bm3_pyg.protocols import trains
 from bm3_pyg.train.config import RESUMABLE, TrainConfig
 from bm3_pyg.train.environment import environment
+from bm3_pyg.train.run_files import SCHEMA, RunFiles, is_finished, read_config
 from bm3_pyg.train.settings import unknown_key
-
-SCHEMA = 1
-SECTIONS = {
-    "dataset": {"name", "source", "fingerprint", "modalities"},
-    "model": {"name", "options"},
-    "train": {field.name for field in fields(TrainConfig)},
-}
 
 
 @dataclass(frozen=True)
@@ -71,18 +66,41 @@ class RunFolder:
         return (self.path / "last.pt").exists()
 
     def save_last(self, checkpoint: dict[str, Any]) -> None:
-        self._save("last.pt", {"schema": SCHEMA, **checkpoint})
+        settings = _plain({name: self.config[name] for name in ("model", "train")})
+        self._save("last.pt", {"schema": SCHEMA, "settings": settings, **checkpoint})
 
     def load_last(self, device: torch.device) -> dict[str, Any]:
-        return load_checkpoint(self.path / "last.pt", device)
+        """What last.pt holds.
+
+        Raises:
+            RunError: it is damaged, or config.yaml has other settings than it was written with.
+        """
+        last = RunFiles(self.path).last(device)
+        if "settings" in last:
+            saved = {key: {**self.config[key], **last["settings"][key]} for key in ("model", "train")}
+            _check_same_settings(saved, self.config, f"{self.path / 'last.pt'}: was written by another run")
+        return last
 
     def save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
         fingerprint_ = self.config["dataset"]["fingerprint"]
-        self._save("best.pt", {"schema": SCHEMA, "fingerprint": fingerprint_, "epoch": epoch, "model": weights})
+        content = {"schema": SCHEMA, "fingerprint": fingerprint_, "epoch": epoch, "model": weights}
+        self._save("best.pt", {**content, "settings": _plain(self.config["model"])})
 
     def load_best(self, device: torch.device) -> dict[str, Tensor]:
-        weights: dict[str, Tensor] = load_checkpoint(self.path / "best.pt", device)["model"]
+        weights: dict[str, Tensor] = RunFiles(self.path).best(device)["model"]
         return weights
+
+    def check_best(self, epoch: int, val: Mapping[str, float], history: Sequence[Mapping[str, Any]]) -> None:
+        """Raise :class:`RunError` unless best.pt holds the weights of ``epoch``, with figures ``val``, or later ones.
+
+        Later ones, where the run was stopped between the writing of best.pt and of last.pt: it comes there again.
+        """
+        if not epoch:
+            return
+        if history[epoch - 1].get("val", {}) != val:
+            raise RunError(f"{self.path / 'last.pt'}: state: best: not the figures of epoch {epoch} in history.jsonl")
+        if (found := RunFiles(self.path).best(torch.device("cpu"))["epoch"]) < epoch:
+            raise RunError(f"{self.path / 'best.pt'}: of epoch {found}, expected epoch {epoch} as in last.pt")
 
     def append_history(self, record: dict[str, Any]) -> None:
         append_text(self.path / "history.jsonl", json.dumps(record) + "\n")
@@ -90,11 +108,9 @@ class RunFolder:
     def rewind_history(self, epoch: int) -> list[dict[str, Any]]:
         """Forget what was written after ``epoch``, and return the rest."""
         path = self.path / "history.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines()[:epoch] if path.exists() else []
-        if len(lines) < epoch:
-            raise RunError(f"{path}: {len(lines)} epochs, expected the {epoch} that last.pt has seen")
-        write_text(path, "".join(line + "\n" for line in lines))
-        return [json.loads(line) for line in lines]
+        records = RunFiles(self.path).history(epoch) if epoch or path.exists() else []
+        write_text(path, "".join(json.dumps(record) + "\n" for record in records))
+        return records
 
     def write_metrics(self, best_epoch: int, val: dict[str, float], test: dict[str, float]) -> None:
         metrics = {
@@ -129,20 +145,39 @@ def load_run(
             another model or option than there are.
     """
     run = Path(run)
-    config = read_config(run)
+    files = RunFiles(run)
+    config = files.config()
     if data is None:
         if not config["dataset"]["source"]:
             raise RunError(f"{run}: trained on a dataset that was not loaded from a file; pass it as data")
         data = load_dataset(**config["dataset"]["source"])
     if fingerprint(data) != config["dataset"]["fingerprint"]:
         raise RunError(f"{run}: trained on another dataset than {getattr(data, 'name', 'the one given')}")
+    best = files.best(torch.device("cpu"))
+    _check_best(best, config, files)
     model = _build(config["model"], data, run / "config.yaml", options)
-    weights = load_checkpoint(run / "best.pt", torch.device("cpu"))["model"]
+    if "settings" in best:
+        _check_trained_with(best["settings"], config["model"]["name"], model, files.path)
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(best["model"])
     except RuntimeError as error:
         raise RunError(f"{run / 'best.pt'}: does not fit config.yaml ({one_line(error)})") from error
     return model.to(device), data
+
+
+def _check_best(best: dict[str, Any], config: dict[str, Any], files: RunFiles) -> None:
+    """Raise :class:`RunError` unless best.pt is what config.yaml and metrics.json speak of."""
+    path, section = files.path / "best.pt", config["model"]
+    if best["fingerprint"] != config["dataset"]["fingerprint"]:
+        raise RunError(f"{path}: trained on another dataset than config.yaml names")
+    width = section["options"].get("embedding_dim")  # before anything of that size is made
+    if width is not None and not any(width in weights.shape for weights in best["model"].values()):
+        raise RunError(f"{path}: does not fit config.yaml (no weights of embedding_dim {width})")
+    if is_finished(files.path) and best["epoch"] != (epoch := files.metrics()["best_epoch"]):
+        raise RunError(
+            f"{path}: of epoch {best['epoch']}, expected epoch {epoch} as in metrics.json; if the run was extended, "
+            "resume it to its end"
+        )
 
 
 def _build(section: dict[str, Any], data: HeteroData, path: Path, given: dict[str, Any]) -> Any:
@@ -171,37 +206,21 @@ def check_new(path: Path) -> None:
         raise RunError(f"{path}: exists already; resume it, or choose another folder")
 
 
-def read_config(run: Path) -> dict[str, Any]:
-    """``config.yaml`` of a run directory."""
-    path = run / "config.yaml"
-    if not path.is_file():
-        raise RunError(f"{run}: not a run directory (no config.yaml)")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise RunError(f"{path}: not YAML ({one_line(error)})") from error
-    if not isinstance(config, dict) or config.get("schema") != SCHEMA:
-        raise RunError(f"{path}: not the configuration of a run, expected schema {SCHEMA}")
-    for section, keys in SECTIONS.items():
-        found = config.get(section)
-        if not isinstance(found, dict):
-            raise RunError(f"{path}: no section {section!r}, expected dataset, model and train")
-        if wrong := sorted(keys ^ found.keys()):
-            raise RunError(f"{path}: {section}: {wrong[0]!r} is missing or unknown, expected {', '.join(sorted(keys))}")
-    return config
+def _check_trained_with(settings: dict[str, Any], name: str, model: Any, run: Path) -> None:
+    """Raise :class:`RunError` if best.pt tells of another model or option than was built from config.yaml."""
+    own = _plain(model.options)
+    pairs = [("name", settings["name"], name)]
+    pairs += [(key, value, own.get(key, value)) for key, value in settings["options"].items() if key != "encoder"]
+    for key, trained, found in pairs:
+        if trained != found:
+            raise RunError(
+                f"{run / 'config.yaml'}: model: {key} is {shown(found)}, best.pt was trained with {trained!r}"
+            )
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint of this package, read without unpickling anything but tensors and plain values."""
-    if not path.is_file():
-        raise RunError(f"{path}: no such checkpoint")
-    try:
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise RunError(f"{path}: damaged or not a checkpoint ({one_line(error)})") from error
-    if not isinstance(checkpoint, dict) or checkpoint.get("schema") != SCHEMA:
-        raise RunError(f"{path}: not a checkpoint of a run, expected schema {SCHEMA}")
-    return checkpoint
+def _plain(settings: Any) -> Any:
+    """Settings as config.yaml gives them back: without tuples and the like."""
+    return yaml.safe_load(yaml.safe_dump(settings))
 
 
 def _settings(model: nn.Module, data: HeteroData, config: TrainConfig) -> dict[str, Any]:
@@ -221,9 +240,13 @@ def _settings(model: nn.Module, data: HeteroData, config: TrainConfig) -> dict[s
 def _check_same_run(saved: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
     if saved["dataset"]["fingerprint"] != settings["dataset"]["fingerprint"]:
         raise RunError(f"{path}: was trained on another dataset ({saved['dataset']['name']}), cannot be resumed")
+    _check_same_settings(saved, settings, str(path))
+
+
+def _check_same_settings(saved: dict[str, Any], settings: dict[str, Any], where: str) -> None:
     for section in ("model", "train"):
         before, now = saved[section], settings[section]
         before, now = ({**s.get("options", {}), **s} for s in (before, now))
         for name in now.keys() - RESUMABLE - {"options"}:
             if before.get(name) != now[name]:
-                raise RunError(f"{path}: {name} is {before.get(name)!r} there, got {now[name]!r}; cannot be resumed")
+                raise RunError(f"{where}: {name} is {before.get(name)!r} there, got {now[name]!r}; cannot be resumed")

@@ -323,7 +323,7 @@ def check_environment(found: Any, where: str) -> dict[str, Any]:
 
 def _config() -> Check:
     dataset = {"name": string, "source": maybe(_source()), "fingerprint": text, "modalities": mapping_of(integer())}
-    model = {"name": text, "options": mapping_of(_option)}
+    model = {"name": text, "options": mapping_of(plain.option)}
     sections = {"dataset": mapping(dataset), "model": mapping(model), "train": TRAIN}
     return mapping({"schema": plain.exactly(SCHEMA), **sections})
 
@@ -353,12 +353,8 @@ def _check_options(section: Mapping[str, Any], path: Path) -> None:
 def _kind(annotation: str, others: Mapping[str, Check] | None = None) -> Check:
     """What a value of this type looks like in YAML."""
     kinds = {**(others or {}), "float": number(), "int": integer(0, 1 << 31), "bool": plain.boolean}
-    check = next((check for name, check in kinds.items() if name in annotation), _option)
+    check = next((check for name, check in kinds.items() if name in annotation), plain.option)
     return maybe(check) if "None" in annotation else check
-
-
-def _option(value: Any, where: str) -> Any:
-    return listing(plain.scalar)(value, where) if isinstance(value, list) else plain.scalar(value, where)
 
 
 def _json(path: Path) -> Any:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from bm3_pyg.errors import BM3Error, ConfigError, RunError, one_line
 from bm3_pyg.files import make_folder, write_text, writing
 from bm3_pyg.train.config import TrainConfig
-from bm3_pyg.train.run import read_config
+from bm3_pyg.train.run_files import read_config
 from bm3_pyg.train.settings import split_settings
 
 SCHEMA = 1

@@ -94,7 +94,7 @@ def test_a_run_without_weights_has_no_values(trained: Path) -> None:
     warnings: list[str] = []
     kept = Kept(None, warnings)
     assert kept.values(run) is None
-    assert warnings == ["trained: no per-user values, so no test (trained/best.pt: no such checkpoint)"]
+    assert warnings == ["trained: no per-user values, so no test (trained/best.pt: no such file)"]
     (group,) = grouped([run], [])
     assert kept.users(group, group.seeds) is None
     assert kept.positives(group) is None

@@ -85,7 +85,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(small_data: HeteroData, tmp
 def test_a_damaged_configuration_is_named(small_data: HeteroData, tmp_path: Path, content: str) -> None:
     trained(small_data, tmp_path / "run")
     (tmp_path / "run/config.yaml").write_text(content)
-    with pytest.raises(RunError, match=r"config\.yaml: not"):
+    with pytest.raises(RunError, match=r"config\.yaml: "):
         load_run(tmp_path / "run", data=small_data)
 
 
@@ -98,7 +98,7 @@ def test_a_configuration_with_a_key_missing_or_too_many(
     config = yaml.safe_load(path.read_text())
     for change in ({**config[section], "extra": 1}, {k: v for k, v in config[section].items() if k != key}):
         path.write_text(yaml.safe_dump({**config, section: change}))
-        with pytest.raises(RunError, match=rf"config\.yaml: {section}: '(extra|{key})' is missing or unknown"):
+        with pytest.raises(RunError, match=rf"config\.yaml: {section}: (unknown key 'extra'|no key '{key}'), "):
             load_run(tmp_path / "run", data=small_data)
 
 
@@ -122,11 +122,11 @@ def test_a_folder_that_cannot_be_written(small_data: HeteroData, tmp_path: Path)
     ("section", "message"),
     [
         ({"name": "bm33"}, "model: got 'bm33', did you mean 'bm3'"),
-        ({"name": 3}, "model: got 3, expected one of"),
-        ({"options": [1]}, r"options: got \[1\], expected a mapping"),
+        ({"name": 3}, "model: name: got 3, expected text"),
+        ({"options": [1]}, "model: options: got a list of 1, expected a mapping"),
         ({"options": {"num_layer": 2}}, "unknown key 'num_layer', did you mean 'num_layers'"),
-        ({"options": {2: 2}}, "unknown key '2'"),
-        ({"options": {"dropout": "much"}}, "dropout: got 'much'"),
+        ({"options": {2: 2}}, "model: options: got the key 2, expected text"),
+        ({"options": {"dropout": "much"}}, "model: options: dropout: got 'much', expected a"),
         ({"options": {"modalities": ["audio"]}}, "modalities: got 'audio', the dataset has image"),
         ({"name": "popularity", "options": {"num_layers": 2}}, "unknown key 'num_layers', popularity has no options"),
     ],
