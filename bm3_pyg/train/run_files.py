@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bm3_pyg.errors import ConfigError, RunError, one_line
+from bm3_pyg.names import MODELS, check_option, model_options
 from bm3_pyg.train import plain
 from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.plain import Check, integer, listing, mapping, mapping_of, maybe, number, string, text
+from bm3_pyg.train.settings import unknown_key
 
 if TYPE_CHECKING:
     import polars as pl
@@ -333,26 +335,27 @@ def _source() -> Check:
     from bm3_pyg.data import load_dataset
 
     parameters = inspect.signature(load_dataset).parameters.values()
-    others = {"Mapping": mapping_of(text), "str": text}
-    checks = {one.name: _kind(str(one.annotation), others) for one in parameters}
+    checks = {one.name: _kind(str(one.annotation)) for one in parameters}
     return mapping({"source": text}, {name: check for name, check in checks.items() if name != "source"})
 
 
 def _check_options(section: Mapping[str, Any], path: Path) -> None:
-    """The options of a model known here are of the types that its constructor says."""
-    from bm3_pyg.models import MODELS
-
-    if (model := MODELS.get(section["name"])) is None:
+    """The options of a model known here are options of it, of the right type and range."""
+    if section["name"] not in MODELS:
         return
-    parameters = inspect.signature(model.__init__).parameters
+    known = [option.name for option in model_options(section["name"])]
     for name, value in section["options"].items():
-        if name in parameters:
-            _kind(str(parameters[name].annotation))(value, f"{path}: model: options: {name}")
+        try:
+            if name not in known:
+                raise ConfigError(unknown_key(name, section["name"], known))
+            check_option(name, value)
+        except ConfigError as error:
+            raise RunError(f"{path}: model: options: {error}") from error
 
 
-def _kind(annotation: str, others: Mapping[str, Check] | None = None) -> Check:
+def _kind(annotation: str) -> Check:
     """What a value of this type looks like in YAML."""
-    kinds = {**(others or {}), "float": number(), "int": integer(0, 1 << 31), "bool": plain.boolean}
+    kinds = {"Mapping": mapping_of(text), "str": text, "int": integer()}
     check = next((check for name, check in kinds.items() if name in annotation), plain.option)
     return maybe(check) if "None" in annotation else check
 

@@ -124,11 +124,14 @@ def test_a_folder_that_cannot_be_written(small_data: HeteroData, tmp_path: Path)
         ({"name": "bm33"}, "model: got 'bm33', did you mean 'bm3'"),
         ({"name": 3}, "model: name: got 3, expected text"),
         ({"options": [1]}, "model: options: got a list of 1, expected a mapping"),
-        ({"options": {"num_layer": 2}}, "unknown key 'num_layer', did you mean 'num_layers'"),
+        ({"options": {"num_layer": 2}}, "model: options: unknown key 'num_layer', did you mean 'num_layers'"),
         ({"options": {2: 2}}, "model: options: got the key 2, expected text"),
         ({"options": {"dropout": "much"}}, "model: options: dropout: got 'much', expected a"),
         ({"options": {"modalities": ["audio"]}}, "modalities: got 'audio', the dataset has image"),
-        ({"name": "popularity", "options": {"num_layers": 2}}, "unknown key 'num_layers', popularity has no options"),
+        (
+            {"name": "popularity", "options": {"num_layers": 2}},
+            "model: options: unknown key 'num_layers', popularity has no options",
+        ),
     ],
 )
 def test_a_model_typed_wrong_by_hand(
