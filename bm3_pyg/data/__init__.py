@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bm3_pyg.data.export import export_dataset
-    from bm3_pyg.data.graph import describe, edges_of, fingerprint, index_of, modalities, raw_ids
+    from bm3_pyg.data.graph import edges_of, index_of, modalities, raw_ids
     from bm3_pyg.data.load import load_dataset
     from bm3_pyg.data.planted import PLANTED
     from bm3_pyg.data.prepare import prepare_catalogue
+    from bm3_pyg.data.summary import describe, fingerprint, same_fingerprint
 
 __all__ = [
     "PLANTED",
@@ -21,8 +22,12 @@ __all__ = [
     "modalities",
     "prepare_catalogue",
     "raw_ids",
+    "same_fingerprint",
 ]
-_HOMES = {"PLANTED": "planted", "export_dataset": "export", "load_dataset": "load", "prepare_catalogue": "prepare"}
+_HOMES = {
+    **{"PLANTED": "planted", "export_dataset": "export", "load_dataset": "load", "prepare_catalogue": "prepare"},
+    **dict.fromkeys(("describe", "fingerprint", "same_fingerprint"), "summary"),
+}
 
 
 def __getattr__(name: str) -> Any:

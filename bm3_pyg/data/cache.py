@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 else:
     torch = Later("torch")
 
-VERSION = 1  # of the entries' format and of what is computed from the same source
+VERSION = 2  # of the entries' format and of what is computed from the same source
 GLOBALS = ("name", "files", "notes")
 
 

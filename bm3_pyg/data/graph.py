@@ -5,15 +5,19 @@
 ``data['user', 'rates', 'item']``: ``edge_index`` [2, E], training interactions; ``val_edge_index`` and
 ``test_edge_index``; ``time`` (Unix seconds) and ``rating`` [E] where known, ``val_time``, ``test_rating`` and so on for
 the other splits. ``data['item', 'rated_by', 'user'].edge_index``: the training interactions reversed.
+
+PyG's transforms and loaders renumber nodes and training interactions, but know nothing of the other splits. So both
+node stores have PyG's ``n_id`` [n], at first 0 to n - 1, which transforms slice as they do any attribute:
+:func:`edges_of` follows it, and leaves out interactions whose user or item is gone. ``val_checksum`` and
+``test_checksum`` tell those splits from ones that were put in their place, which are read as they are.
 """
 
 from __future__ import annotations
 
-import hashlib
 import keyword
 import re
+import zlib
 from collections.abc import Iterable, Mapping
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
@@ -38,7 +42,7 @@ TAKEN_WORDS = frozenset(
     re.findall(
         r"\w+",
         """
-    user item raw_id T_destination add_module apply apply_ bfloat16 buffers call_super_init can_infer_num_nodes
+    user item raw_id n_id T_destination add_module apply apply_ bfloat16 buffers call_super_init can_infer_num_nodes
     children clear clone compile concat contiguous cpu cuda detach detach_ double dump_patches eval extra_repr
     float forward get get_buffer get_extra_state get_parameter get_submodule half ipu is_edge_attr is_node_attr
     is_sorted_by_time items keys load_state_dict modules mtia named_buffers named_children named_modules
@@ -98,6 +102,10 @@ def build(
             if known is not None:
                 rates[_attribute(attribute, split)] = torch.from_numpy(known)
     data[RATED_BY].edge_index = rates.edge_index.flip(0)
+    for kind in ("user", "item"):
+        data[kind].n_id = torch.arange(count(data, kind))
+    for split in SPLITS[1:]:
+        rates[f"{split}_checksum"] = _checksum(edges_of(data, split))
     without = int((np.bincount(rows.users[rows.split == 0], minlength=len(user_ids)) == 0).sum())
     if without:
         data.notes.append(
@@ -177,16 +185,6 @@ def _refuse_modality(name: str, where: str) -> NoReturn:
     )
 
 
-def fingerprint(data: HeteroData) -> str:
-    """SHA-256 over the counts, the edges of every split in their order and the feature values: a dataset's identity."""
-    digest = hashlib.sha256(f"{count(data, 'user')} {count(data, 'item')}".encode())
-    for split in SPLITS:
-        _add(digest, split, edges_of(data, split))
-    for name, values in sorted(modalities(data).items()):
-        _add(digest, name, values)
-    return digest.hexdigest()
-
-
 def index_of(data: HeteroData, kind: Literal["user", "item"], ids: Iterable[object]) -> Tensor:
     """Indices [n] of users or items given by their own ids, compared as strings.
 
@@ -210,46 +208,9 @@ def index_of(data: HeteroData, kind: Literal["user", "item"], ids: Iterable[obje
     return torch.from_numpy(found.copy())
 
 
-def describe(data: HeteroData) -> dict[str, Any]:
-    """What ``bm3 data describe`` prints, ready for JSON; degrees count training interactions.
-
-    ``duplicates`` counts repeated pairs within a split, ``leaks`` the pairs that stand in two splits; both are 0 in
-    data of :func:`bm3_pyg.data.load_dataset`. ``time`` is the first and last time of each split that has any.
-    """
-    train = edges_of(data, "train")
-    users, items = count(data, "user"), count(data, "item")
-    splits = {split: edges_of(data, split).size(1) for split in SPLITS}
-    degree = {
-        "user": np.bincount(train[0].numpy(), minlength=users),
-        "item": np.bincount(train[1].numpy(), minlength=items),
-    }
-    total = sum(splits.values())
-    return {
-        "name": getattr(data, "name", None),
-        "users": users,
-        "items": items,
-        "interactions": total,
-        "splits": splits,
-        "split_users": {split: _distinct(data, split, 0) for split in SPLITS},
-        "split_items": {split: _distinct(data, split, 1) for split in SPLITS},
-        **_repeats(data),
-        "time": _time_ranges(data),
-        "modalities": {
-            name: {"dim": values.size(1), "missing": int(missing_of(data, name).sum())}
-            for name, values in modalities(data).items()
-        },
-        "sparsity": 1 - total / (users * items),
-        "degrees": {kind: _spread(values) for kind, values in degree.items()},
-        "users_without_training": int((degree["user"] == 0).sum()),
-        "cold_items": int((degree["item"] == 0).sum()),
-        "files": dict(getattr(data, "files", None) or {}),
-        "fingerprint": fingerprint(data),
-        "notes": list(getattr(data, "notes", None) or []),
-    }
-
-
 def count(data: HeteroData, kind: str) -> int:
     """Number of users or items."""
+    _check_kind(data)
     number = data[kind].num_nodes if kind in data.node_types else None
     if number is None:
         raise DataError(f"data[{kind!r}].num_nodes is not set, expected the number of {kind}s")
@@ -257,15 +218,29 @@ def count(data: HeteroData, kind: str) -> int:
 
 
 def edges_of(data: HeteroData, split: str) -> Tensor:
-    """Interactions [2, E] of a split on the CPU, int64; empty where hand-made data has no such split."""
-    found = data[RATES].get(_attribute("edge_index", split)) if RATES in data.edge_types else None
-    if found is None:
-        if split == "train":
-            raise DataError(f"data[{RATES}] has no edge_index, expected training interactions [2, E]")
-        return torch.empty(2, 0, dtype=torch.long)
-    plain = found.as_tensor() if hasattr(found, "as_tensor") else found
-    edges: Tensor = plain.detach().cpu().long()
-    return edges
+    """Interactions [2, E] of a split on the CPU, int64; empty where hand-made data has no such split.
+
+    Held-out interactions of nodes that PyG has renumbered since are renumbered too; those of nodes that are gone are
+    left out.
+
+    Raises:
+        DataError: The split is no integer tensor [2, E], an id is out of range, or nothing tells how the nodes were
+            renumbered.
+    """
+    edges, kept = _edges(data, split)
+    return edges if kept is None else edges[:, kept]
+
+
+def edge_values(data: HeteroData, name: str, split: str) -> Tensor | None:
+    """``time`` or ``rating`` [E] of the interactions of :func:`edges_of`, on the CPU; None where there is none."""
+    values = data[RATES].get(_attribute(name, split)) if RATES in data.edge_types else None
+    if values is None:
+        return None
+    edges, kept = _edges(data, split)
+    if len(values) != edges.size(1):
+        raise DataError(f"data[{RATES}].{_attribute(name, split)}: {len(values):,} values, expected {edges.size(1):,}")
+    values = torch.as_tensor(values).detach().cpu()
+    return values if kept is None else values[kept]
 
 
 def training_of(data: HeteroData) -> tuple[int, int, Tensor]:
@@ -274,15 +249,38 @@ def training_of(data: HeteroData) -> tuple[int, int, Tensor]:
 
 
 def raw_ids(data: HeteroData, kind: str) -> Ids:
-    """Users' or items' own ids [n]; the indices themselves where there are none."""
+    """Users' or items' own ids [n]; the indices themselves where there are none.
+
+    Raises:
+        DataError: There are more or fewer ids than nodes.
+    """
+    own, number = own_ids(data, kind), count(data, kind)
+    if own.shape != (number,):
+        raise DataError(
+            f"data[{kind!r}].raw_id: shape {list(own.shape)}, expected one id for each of {number:,} {kind}s"
+        )
+    return own
+
+
+def own_ids(data: HeteroData, kind: str) -> Ids:
+    """``raw_id`` as an array, or the indices [n] where there is none."""
     own = data[kind].get("raw_id") if kind in data.node_types else None
-    return np.arange(count(data, kind)) if own is None else np.asarray(own)
+    return np.arange(count(data, kind)) if own is None else np.asarray(own.cpu() if isinstance(own, torch.Tensor) else own)
 
 
 def missing_of(data: HeteroData, modality: str) -> NDArray[np.bool_]:
-    """Mask [I] of the items whose feature was filled in; none where the data does not say."""
-    mask = data["item"].get(f"{modality}_missing")
-    return np.zeros(count(data, "item"), dtype=bool) if mask is None else mask.cpu().numpy()
+    """Mask [I] of the items whose feature was filled in; none where the data does not say.
+
+    Raises:
+        DataError: The mask is not [I].
+    """
+    mask, items = data["item"].get(f"{modality}_missing"), count(data, "item")
+    if mask is None:
+        return np.zeros(items, dtype=bool)
+    found = torch.as_tensor(mask).detach().cpu().bool().numpy()
+    if found.shape != (items,):
+        raise DataError(f"data['item'].{modality}_missing: shape {list(found.shape)}, expected [{items}]")
+    return found
 
 
 def interactions_of(data: HeteroData) -> Interactions:
@@ -292,55 +290,86 @@ def interactions_of(data: HeteroData) -> Interactions:
     code = np.repeat(np.arange(len(SPLITS), dtype=np.int8), [part.shape[1] for part in parts])
     known = {}
     for name in ("time", "rating"):
-        values = [data[RATES].get(_attribute(name, split)) for split in SPLITS]
-        there = [value.cpu().numpy() for value in values if value is not None]
+        values = [edge_values(data, name, split) for split in SPLITS]
+        there = [value.numpy() for value in values if value is not None]
         if there and sum(map(len, there)) == len(code):
             known[name] = np.concatenate(there)
     return Interactions(both[0], both[1], code, **known)
 
 
+def _edges(data: HeteroData, split: str) -> tuple[Tensor, Tensor | None]:
+    """Interactions [2, E] of a split in the nodes' present numbers, and which of them have both ends, if not all."""
+    _check_kind(data)
+    where = f"data[{RATES}].{_attribute('edge_index', split)}"
+    found = data[RATES].get(_attribute("edge_index", split)) if RATES in data.edge_types else None
+    if found is None:
+        if split == "train":
+            raise DataError(f"data[{RATES}] has no edge_index, expected training interactions [2, E]")
+        return torch.empty(2, 0, dtype=torch.long), None
+    edges = _integers(found, where)
+    if split != "train" and any(_is_renumbered(data, kind) for kind in ("user", "item")):
+        recorded = data[RATES].get(f"{split}_checksum")
+        if recorded is None:
+            raise DataError(
+                f"{where}: the nodes were renumbered (n_id), expected new ids here too and no n_id any more"
+            )
+        if recorded == _checksum(edges):
+            edges = torch.stack(
+                [_renumbered(data, kind, ids) for kind, ids in zip(("user", "item"), edges, strict=True)]
+            )
+            kept = (edges >= 0).all(dim=0)
+            return edges, None if kept.all() else kept
+    for kind, ids in zip(("user", "item"), edges, strict=True):
+        size = count(data, kind)
+        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= size):
+            wrong = int(((ids < 0) | (ids >= size)).byte().argmax())
+            raise DataError(f"{where}: {kind} {int(ids[wrong])} in column {wrong}, expected 0 to {size - 1}")
+    return edges, None
+
+
+def _check_kind(data: HeteroData) -> None:
+    from torch_geometric.data import HeteroData
+
+    if not isinstance(data, HeteroData):
+        raise DataError(f"data: got a {type(data).__name__}, expected a HeteroData (to_homogeneous() loses the splits)")
+
+
+def _integers(found: Any, where: str) -> Tensor:
+    """``found`` as int64 [2, E] on the CPU."""
+    plain = found.as_tensor() if hasattr(found, "as_tensor") else found
+    if not isinstance(plain, torch.Tensor):
+        raise DataError(f"{where}: got a {type(plain).__name__}, expected a tensor [2, E]")
+    if plain.dim() != 2 or plain.size(0) != 2 or plain.layout != torch.strided:
+        raise DataError(f"{where}: got a tensor of shape {list(plain.shape)}, expected [2, E]")
+    if plain.is_floating_point() or plain.is_complex() or plain.dtype == torch.bool:
+        raise DataError(f"{where}: got {str(plain.dtype).removeprefix('torch.')}, expected integers")
+    return plain.detach().cpu().long()
+
+
+def _is_renumbered(data: HeteroData, kind: str) -> bool:
+    n_id = data[kind].get("n_id")
+    return n_id is not None and not torch.equal(n_id.cpu(), torch.arange(len(n_id)))
+
+
+def _renumbered(data: HeteroData, kind: str, ids: Tensor) -> Tensor:
+    """Present numbers of nodes that had the numbers ``ids`` [E] at first, -1 for those that are gone."""
+    n_id = data[kind].get("n_id")
+    if n_id is None:
+        return ids
+    n_id, number = n_id.cpu().long(), count(data, kind)
+    if n_id.shape != (number,) or len(n_id.unique()) != number or (number and n_id.min() < 0):
+        raise DataError(
+            f"data[{kind!r}].n_id: {len(n_id.unique()):,} distinct numbers of shape {list(n_id.shape)}, expected the "
+            f"first number of each of the {number:,} {kind}s, to find the held-out interactions by"
+        )
+    place = torch.full((1 + max(int(n_id.max()) if number else -1, int(ids.max()) if len(ids) else -1),), -1)
+    place[n_id] = torch.arange(number)
+    return place[ids]
+
+
+def _checksum(edges: Tensor) -> int:
+    return zlib.crc32(edges.contiguous().numpy().tobytes())
+
+
 def _attribute(name: str, split: str) -> str:
     return name if split == "train" else f"{split}_{name}"
-
-
-def _add(digest: Any, name: str, values: Tensor) -> None:
-    values = values.detach().cpu().contiguous()
-    digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
-    if values.numel():
-        digest.update(values.view(torch.uint8).numpy().data)
-
-
-def _distinct(data: HeteroData, split: str, side: int) -> int:
-    """Number of users (side 0) or items (1) with an interaction in the split."""
-    return len(np.unique(edges_of(data, split)[side].numpy()))
-
-
-def _repeats(data: HeteroData) -> dict[str, dict[str, int]]:
-    distinct, duplicates = {}, {}
-    for split in SPLITS:
-        users, items = edges_of(data, split).numpy()
-        distinct[split] = np.unique(users * count(data, "item") + items)
-        duplicates[split] = len(users) - len(distinct[split])
-    leaks = {
-        f"{one}-{other}": len(np.intersect1d(distinct[one], distinct[other], assume_unique=True))
-        for one, other in combinations(SPLITS, 2)
-    }
-    return {"duplicates": duplicates, "leaks": leaks}
-
-
-def _time_ranges(data: HeteroData) -> dict[str, list[float]]:
-    ranges = {}
-    for split in SPLITS:
-        times = data[RATES].get(_attribute("time", split))
-        if times is not None and len(times):
-            ranges[split] = [times.min().item(), times.max().item()]
-    return ranges
-
-
-def _spread(values: NDArray[np.int64]) -> dict[str, float]:
-    return {
-        "min": int(values.min()),
-        "median": float(np.median(values)),
-        "mean": float(values.mean()),
-        "max": int(values.max()),
-    }

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data.graph import describe, edges_of
+from bm3_pyg.data.summary import describe
+from bm3_pyg.data.graph import edge_values, edges_of
 from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.files import atomic_file
@@ -155,12 +156,9 @@ def _draw_shares(axes: Axes, labels: list[str], shares: list[float], colours: li
 
 def _times(data: HeteroData) -> dict[str, NDArray[np.float64]]:
     """Unix seconds of the interactions of every split that has any."""
-    rates = data["user", "rates", "item"]
-    found = {split: rates.get("time" if split == "train" else f"{split}_time") for split in SPLITS}
+    found = {split: edge_values(data, "time", split) for split in SPLITS}
     return {
-        split: times.detach().cpu().numpy().astype(np.float64)
-        for split, times in found.items()
-        if times is not None and len(times)
+        split: times.numpy().astype(np.float64) for split, times in found.items() if times is not None and len(times)
     }
 
 
