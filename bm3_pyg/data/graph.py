@@ -57,6 +57,7 @@ TAKEN_WORDS = frozenset(
     )
 )
 """What cannot name a modality: our own words, and those of PyTorch 2.13 and PyTorch Geometric 2.8."""
+KINDS: tuple[Literal["user", "item"], ...] = ("user", "item")
 Features = Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
 
 
@@ -102,7 +103,7 @@ def build(
             if known is not None:
                 rates[_attribute(attribute, split)] = torch.from_numpy(known)
     data[RATED_BY].edge_index = rates.edge_index.flip(0)
-    for kind in ("user", "item"):
+    for kind in KINDS:
         data[kind].n_id = torch.arange(count(data, kind))
     for split in SPLITS[1:]:
         rates[f"{split}_checksum"] = _checksum(edges_of(data, split))
@@ -236,11 +237,14 @@ def edge_values(data: HeteroData, name: str, split: str) -> Tensor | None:
     values = data[RATES].get(_attribute(name, split)) if RATES in data.edge_types else None
     if values is None:
         return None
-    edges, kept = _edges(data, split)
-    if len(values) != edges.size(1):
-        raise DataError(f"data[{RATES}].{_attribute(name, split)}: {len(values):,} values, expected {edges.size(1):,}")
     values = torch.as_tensor(values).detach().cpu()
-    return values if kept is None else values[kept]
+    kept = _edges(data, split)[1]
+    if kept is None:
+        return values
+    if len(values) != len(kept):
+        where = f"data[{RATES}].{_attribute(name, split)}"
+        raise DataError(f"{where}: {len(values):,} values, expected one for each of {len(kept):,} interactions")
+    return values[kept]
 
 
 def training_of(data: HeteroData) -> tuple[int, int, Tensor]:
@@ -284,15 +288,25 @@ def missing_of(data: HeteroData, modality: str) -> NDArray[np.bool_]:
 
 
 def interactions_of(data: HeteroData) -> Interactions:
-    """Every split's interactions, train first; with times and ratings where every split has them."""
+    """Every split's interactions, train first; with times and ratings where every split has them.
+
+    Raises:
+        DataError: A split has more or fewer times or ratings than interactions.
+    """
     parts = [edges_of(data, split).numpy() for split in SPLITS]
     both = np.concatenate(parts, axis=1)
     code = np.repeat(np.arange(len(SPLITS), dtype=np.int8), [part.shape[1] for part in parts])
     known = {}
     for name in ("time", "rating"):
         values = [edge_values(data, name, split) for split in SPLITS]
+        for split, part, value in zip(SPLITS, parts, values, strict=True):
+            if value is not None and len(value) != part.shape[1]:
+                where = f"data[{RATES}].{_attribute(name, split)}"
+                raise DataError(
+                    f"{where}: {len(value):,} values, expected one for each of {part.shape[1]:,} interactions"
+                )
         there = [value.numpy() for value in values if value is not None]
-        if there and sum(map(len, there)) == len(code):
+        if sum(map(len, there)) == len(code) and there:
             known[name] = np.concatenate(there)
     return Interactions(both[0], both[1], code, **known)
 
@@ -307,24 +321,28 @@ def _edges(data: HeteroData, split: str) -> tuple[Tensor, Tensor | None]:
             raise DataError(f"data[{RATES}] has no edge_index, expected training interactions [2, E]")
         return torch.empty(2, 0, dtype=torch.long), None
     edges = _integers(found, where)
-    if split != "train" and any(_is_renumbered(data, kind) for kind in ("user", "item")):
+    outside = _outside(data, edges)
+    if split != "train" and (outside or any(_is_renumbered(data, kind) for kind in KINDS)):
         recorded = data[RATES].get(f"{split}_checksum")
-        if recorded is None:
-            raise DataError(
-                f"{where}: the nodes were renumbered (n_id), expected new ids here too and no n_id any more"
-            )
-        if recorded == _checksum(edges):
-            edges = torch.stack(
-                [_renumbered(data, kind, ids) for kind, ids in zip(("user", "item"), edges, strict=True)]
-            )
+        if recorded is not None and recorded == _checksum(edges):
+            edges = torch.stack([_renumbered(data, kind, ids) for kind, ids in zip(KINDS, edges, strict=True)])
             kept = (edges >= 0).all(dim=0)
             return edges, None if kept.all() else kept
-    for kind, ids in zip(("user", "item"), edges, strict=True):
+        if recorded is None and not outside:
+            raise DataError(f"{where}: the nodes were renumbered (n_id), expected new ids here too and n_id removed")
+    if outside:
+        raise DataError(f"{where}: {outside}")
+    return edges, None
+
+
+def _outside(data: HeteroData, edges: Tensor) -> str:
+    """What is out of range in ``edges`` [2, E]; empty where nothing is."""
+    for kind, ids in zip(KINDS, edges, strict=True):
         size = count(data, kind)
         if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= size):
             wrong = int(((ids < 0) | (ids >= size)).byte().argmax())
-            raise DataError(f"{where}: {kind} {int(ids[wrong])} in column {wrong}, expected 0 to {size - 1}")
-    return edges, None
+            return f"{kind} {int(ids[wrong])} in column {wrong}, expected 0 to {size - 1}"
+    return ""
 
 
 def _check_kind(data: HeteroData) -> None:

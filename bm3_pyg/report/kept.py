@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data import fingerprint, load_dataset
+from bm3_pyg.data import fingerprint, load_dataset, same_fingerprint
 from bm3_pyg.errors import BM3Error, RunError, WriteError
 from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE, write_user_metrics
 from bm3_pyg.report.gather import Run
@@ -39,9 +39,10 @@ class Kept:
     def dataset(self, run: Run) -> HeteroData | None:
         """The dataset that a run was made on, None where it is not to be had."""
         wanted = run.dataset["fingerprint"]
-        if wanted not in self._datasets:
-            self._datasets[wanted] = self._load(run)
-        return self._datasets[wanted]
+        known = next((one for one in self._datasets if same_fingerprint(one, wanted)), wanted)
+        if known not in self._datasets:
+            self._datasets[known] = self._load(run)
+        return self._datasets[known]
 
     def values(self, run: Run) -> Values | None:
         """The values of a run, None where they are not to be had."""
@@ -71,7 +72,7 @@ class Kept:
             if not source:
                 raise RunError("it was not loaded from a file")
             data = load_dataset(**source)
-            if fingerprint(data) != run.dataset["fingerprint"]:
+            if not same_fingerprint(run.dataset["fingerprint"], fingerprint(data)):
                 raise RunError("it has changed since")
         except (BM3Error, OSError, TypeError) as error:
             reason = str(error).replace(f"{Path(str((source or {}).get('source', ''))).parent}/", "")

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data import describe
+from bm3_pyg.data import describe, same_fingerprint
 from bm3_pyg.eval import ranking_task
 from bm3_pyg.report.ablation import ablations_of
 from bm3_pyg.report.compare import LEVEL, all_strata, beyond, with_best
@@ -50,12 +50,12 @@ def build_report(paths: Sequence[str | Path], *, title: str | None = None, data:
 
 def _section_keys(runs: Sequence[Run]) -> dict[Path, Key]:
     """The section of each run by its folder; one with spoilt features goes with the dataset they were spoilt in."""
-    sound = {_files(run): run.dataset["fingerprint"] for run in reversed(runs) if run.corrupt is None}
+    found = list(dict.fromkeys(run.dataset["fingerprint"] for run in runs))
+    known = {one: max((other for other in found if same_fingerprint(one, other)), key=len) for one in found}
+    own = {run.folder: known[run.dataset["fingerprint"]] for run in runs}
+    sound = {_files(run): own[run.folder] for run in reversed(runs) if run.corrupt is None}
     return {
-        run.folder: (
-            run.dataset["fingerprint"] if run.corrupt is None else sound.get(_files(run), run.dataset["fingerprint"]),
-            run.mask,
-        )
+        run.folder: (own[run.folder] if run.corrupt is None else sound.get(_files(run), own[run.folder]), run.mask)
         for run in runs
     }
 

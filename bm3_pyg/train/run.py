@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data import fingerprint, load_dataset, modalities
+from bm3_pyg.data import load_dataset, modalities, same_fingerprint
 from bm3_pyg.errors import ConfigError, RunError, one_line, shown
 from bm3_pyg.files import append_text, atomic_file, is_taken, make_folder, write_text
 from bm3_pyg.models import model_named, option_names
@@ -25,6 +25,7 @@ from bm3_pyg.protocols import trains
 from bm3_pyg.train.config import RESUMABLE, TrainConfig
 from bm3_pyg.train.environment import environment
 from bm3_pyg.train.run_files import SCHEMA, RunFiles, is_finished, read_config
+from bm3_pyg.train.same_data import refuse_other_data, told_of
 from bm3_pyg.train.settings import unknown_key
 
 
@@ -45,9 +46,12 @@ class RunFolder:
             RunError: if ``path`` exists without ``resume``, or holds another run.
             WriteError: if ``path`` cannot be written.
         """
-        settings = _settings(model, data, config)
+        told = told_of(data)
+        settings = _settings(model, data, config, told["fingerprint"])
         if resume:
-            _check_same_run(read_config(path), settings, path)
+            saved = read_config(path)
+            refuse_other_data(path, saved["dataset"], data, told)
+            _check_same_run(saved, settings, path)
             begun = trains(model) and (path / "best.pt").exists()
             if begun and not (path / "last.pt").exists():
                 raise RunError(f"{path / 'last.pt'}: no such checkpoint, the run cannot be resumed")
@@ -57,8 +61,7 @@ class RunFolder:
         make_folder(path)
         write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        details = {**environment(device), "data": {"fingerprint": settings["dataset"]["fingerprint"]}}
-        details["data"]["files"] = getattr(data, "files", {})
+        details = {**environment(device), "data": told}
         write_text(path / "environment.json", json.dumps(details, indent=2) + "\n")
         return folder
 
@@ -151,8 +154,7 @@ def load_run(
         if not config["dataset"]["source"]:
             raise RunError(f"{run}: trained on a dataset that was not loaded from a file; pass it as data")
         data = load_dataset(**config["dataset"]["source"])
-    if fingerprint(data) != config["dataset"]["fingerprint"]:
-        raise RunError(f"{run}: trained on another dataset than {getattr(data, 'name', 'the one given')}")
+    refuse_other_data(run, config["dataset"], data)
     best = files.best(torch.device("cpu"))
     _check_best(best, config, files)
     model = _build(config["model"], data, run / "config.yaml", options)
@@ -168,7 +170,7 @@ def load_run(
 def _check_best(best: dict[str, Any], config: dict[str, Any], files: RunFiles) -> None:
     """Raise :class:`RunError` unless best.pt is what config.yaml and metrics.json speak of."""
     path, section = files.path / "best.pt", config["model"]
-    if best["fingerprint"] != config["dataset"]["fingerprint"]:
+    if not same_fingerprint(best["fingerprint"], config["dataset"]["fingerprint"]):
         raise RunError(f"{path}: trained on another dataset than config.yaml names")
     width = section["options"].get("embedding_dim")  # before anything of that size is made
     if width is not None and not any(width in weights.shape for weights in best["model"].values()):
@@ -223,13 +225,13 @@ def _plain(settings: Any) -> Any:
     return yaml.safe_load(yaml.safe_dump(settings))
 
 
-def _settings(model: nn.Module, data: HeteroData, config: TrainConfig) -> dict[str, Any]:
+def _settings(model: nn.Module, data: HeteroData, config: TrainConfig, fingerprint: str) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "dataset": {
             "name": getattr(data, "name", "dataset"),
             "source": getattr(data, "source", None),
-            "fingerprint": fingerprint(data),
+            "fingerprint": fingerprint,
             "modalities": {name: feature.size(1) for name, feature in modalities(data).items()},
         },
         "model": {"name": type(model).__name__.lower(), "options": getattr(model, "options", {})},
@@ -238,8 +240,6 @@ def _settings(model: nn.Module, data: HeteroData, config: TrainConfig) -> dict[s
 
 
 def _check_same_run(saved: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
-    if saved["dataset"]["fingerprint"] != settings["dataset"]["fingerprint"]:
-        raise RunError(f"{path}: was trained on another dataset ({saved['dataset']['name']}), cannot be resumed")
     _check_same_settings(saved, settings, str(path))
 
 

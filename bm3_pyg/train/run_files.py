@@ -318,7 +318,8 @@ def read_error(path: Path) -> str:
 
 def check_environment(found: Any, where: str) -> dict[str, Any]:
     """``found``, if it is what :func:`bm3_pyg.train.environment.environment` tells with the dataset's hashes."""
-    inner = {"packages": mapping_of(text), "data": mapping({}, {"fingerprint": text, "files": mapping_of(string)})}
+    data = {"fingerprint": text, "files": mapping_of(string), "counts": mapping_of(integer())}
+    inner = {"packages": mapping_of(text), "data": mapping({}, data)}
     found = mapping_of(lambda value, _: value)(found, where)
     return {key: inner.get(key, plain.scalar)(value, f"{where}: {key}") for key, value in found.items()}
 

@@ -9,7 +9,7 @@ import torch
 from torch_geometric import EdgeIndex
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data import describe, edges_of, fingerprint, index_of, modalities, raw_ids
+from bm3_pyg.data import describe, edges_of, fingerprint, index_of, modalities, raw_ids, same_fingerprint
 from bm3_pyg.data.graph import build, check_features, check_modality_name, chosen_modalities
 from bm3_pyg.data.interactions import Interactions
 from bm3_pyg.errors import ConfigError, DataError
@@ -143,6 +143,30 @@ def test_fingerprint_follows_the_content(data: HeteroData) -> None:
     assert len({before, *changes}) == 5
 
 
+def test_own_ids_belong_to_the_fingerprint(data: HeteroData, hand_made: HeteroData) -> None:
+    content, ids = fingerprint(data).split("-")
+    assert len(content) == 64
+    data["item"].raw_id = np.array(["10", "20", "30", "40"])
+    assert fingerprint(data) == f"{content}-{ids}"
+    changes = [
+        ("item", np.array([20, 30, 40, 10])),
+        ("item", np.array([102, 0, 30, 40])),
+        ("user", np.array(["v", "u", "w"])),
+    ]
+    for kind, own in changes:
+        before = data[kind].raw_id
+        data[kind].raw_id = own
+        now = fingerprint(data)
+        data[kind].raw_id = before
+        assert now.split("-")[0] == content
+        assert not same_fingerprint(now, f"{content}-{ids}")
+        assert same_fingerprint(now, content)
+    assert not same_fingerprint("0" * 64, f"{content}-{ids}")
+    before = fingerprint(hand_made)
+    hand_made["item"].raw_id = np.arange(3)
+    assert fingerprint(hand_made) == before
+
+
 def test_fingerprint_of_edge_index_is_that_of_the_plain_tensor(hand_made: HeteroData) -> None:
     before = fingerprint(hand_made)
     rates = hand_made["user", "rates", "item"]
@@ -191,6 +215,7 @@ def test_what_hand_made_data_must_have() -> None:
         "item",
         "num_nodes",
         "raw_id",
+        "n_id",
         "image_missing",
         "keys",
         "items",
