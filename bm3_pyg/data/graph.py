@@ -269,7 +269,9 @@ def raw_ids(data: HeteroData, kind: str) -> Ids:
 def own_ids(data: HeteroData, kind: str) -> Ids:
     """``raw_id`` as an array, or the indices [n] where there is none."""
     own = data[kind].get("raw_id") if kind in data.node_types else None
-    return np.arange(count(data, kind)) if own is None else np.asarray(own.cpu() if isinstance(own, torch.Tensor) else own)
+    return (
+        np.arange(count(data, kind)) if own is None else np.asarray(own.cpu() if isinstance(own, torch.Tensor) else own)
+    )
 
 
 def missing_of(data: HeteroData, modality: str) -> NDArray[np.bool_]:
