@@ -19,9 +19,9 @@ from bm3_pyg.errors import BM3Error
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it worked, 2 for bad input (one line on standard error), 130 if interrupted."""
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    args = _parser().parse_args(arguments)
-    logging.getLogger("bm3_pyg").setLevel(logging.ERROR if args.run in QUIET else logging.WARNING)
     try:
+        args = _parser().parse_args(arguments)
+        logging.getLogger("bm3_pyg").setLevel(logging.ERROR if args.run in QUIET else logging.WARNING)
         args.run(args)
     except BM3Error as error:
         print(f"bm3: {error}", file=sys.stderr)
