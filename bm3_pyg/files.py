@@ -81,6 +81,20 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
 
 
+@contextmanager
+def temporary_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path``, which never comes to be; at the end the folder is gone.
+
+    Raises:
+        WriteError: as :func:`atomic_file`.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    make_folder(path.parent)
+    with _claimed(temporary, path, folder=True):
+        yield temporary
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` to ``path`` whole."""
     with atomic_file(path) as temporary:

@@ -6,11 +6,10 @@ import argparse
 import json
 import logging
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from bm3_pyg.cli.options import add_columns, add_source, add_verb, columns_of, load, pairs
-from bm3_pyg.errors import ConfigError, DataError
+from bm3_pyg.errors import ConfigError
 from bm3_pyg.names import SPLIT_RULES
 
 
@@ -116,17 +115,7 @@ def _prepare_amazon(args: argparse.Namespace) -> Path:
         "force": args.force,
         "out": args.out,
     }
-    root = args.root or "data"
-    if args.from_ is None or not Path(args.from_).is_file():
-        return prepare_amazon(args.name, root, source=args.from_, **options)
-    from bm3_pyg.data.archive import extract
-
-    with TemporaryDirectory(prefix="bm3-") as folder:
-        files = extract(Path(args.from_), Path(folder) / "files")
-        places = {file.parent for file in files}
-        if len(places) != 1:
-            raise DataError(f"{args.from_}: holds files in {len(places)} folders, expected all raw files in one")
-        return prepare_amazon(args.name, root, source=places.pop(), **options)
+    return prepare_amazon(args.name, args.root or "data", source=args.from_, **options)
 
 
 def _prepare_catalogue(args: argparse.Namespace) -> Path:

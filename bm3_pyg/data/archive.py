@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
@@ -21,15 +22,22 @@ BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFE
 
 
 def extract(
-    archive: str | Path, folder: str | Path, *, max_bytes: int = 1 << 36, max_files: int = 1_000_000
+    archive: str | Path,
+    folder: str | Path,
+    *,
+    wanted: Callable[[str], bool] = lambda name: True,
+    max_bytes: int = 1 << 36,
+    max_files: int = 1_000_000,
 ) -> list[Path]:
-    """The files of a .zip or .tar (also .tar.gz, .tar.bz2, .tar.xz), written to ``folder``, in the archive's order.
+    """Files of a .zip or .tar (also .tar.gz, .tar.bz2, .tar.xz), written to ``folder``, in the archive's order.
 
     Only content is taken: no permissions, owners or times. Either all of it is there at the end or no folder.
 
     Args:
         archive: Told by its content, whatever its name.
         folder: Must not exist or be empty.
+        wanted: Which entries to take, by name. Others are neither checked nor written; how many files there are, is
+            logged.
         max_bytes: Of all files together, unpacked; neither may it exceed the free disk space.
         max_files: Entries, folders included.
 
@@ -44,11 +52,13 @@ def extract(
         raise DataError(f"{folder}: exists already, expected a new or empty folder for what {archive} holds")
     try:
         with atomic_folder(folder) as temporary:
-            names = _write_all(archive, temporary, max_bytes, max_files)
+            names, others = _write_all(archive, temporary, wanted, max_bytes, max_files)
     except BROKEN as error:
         raise DataError(f"{archive}: cannot be unpacked ({one_line(error)})") from error
     except OSError as error:
         raise DataError(f"{archive}: cannot be unpacked ({error.strerror or one_line(error)})") from error
+    if others:
+        logging.getLogger("bm3_pyg.prepare").info("%s: %s other files in it stay packed", archive, f"{others:,}")
     return [folder / name for name in names]
 
 
@@ -60,13 +70,18 @@ class _Entry:
     content: IO[bytes] | None
 
 
-def _write_all(archive: Path, folder: Path, max_bytes: int, max_files: int) -> list[str]:
+def _write_all(
+    archive: Path, folder: Path, wanted: Callable[[str], bool], max_bytes: int, max_files: int
+) -> tuple[list[str], int]:
     names: list[str] = []
-    left = max_bytes
-    for number, entry in enumerate(_entries(archive), start=1):
+    left, others = max_bytes, 0
+    for number, entry in enumerate(_entries(archive, wanted), start=1):
         where = f"{archive}: entry {entry.name!r}"
         if number > max_files:
             raise DataError(f"{archive}: more than {max_files} entries")
+        if not wanted(entry.name):
+            others += entry.kind != "folder"
+            continue
         _refuse_outside(where, entry)
         target = folder.joinpath(*PurePosixPath(entry.name).parts)
         if entry.content is None:
@@ -82,17 +97,17 @@ def _write_all(archive: Path, folder: Path, max_bytes: int, max_files: int) -> l
             raise DataError(f"{where}: is in a folder whose name a file has") from None
         left -= _copy(entry.content, target, where, entry.size)
         names.append(entry.name)
-    return names
+    return names, others
 
 
-def _entries(archive: Path) -> Iterator[_Entry]:
+def _entries(archive: Path, wanted: Callable[[str], bool]) -> Iterator[_Entry]:
     """One after the other, so that a large compressed tar is read once."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as members:
             _refuse_hidden(archive, len(members.infolist()))
             for info in members.infolist():
                 kind = _zip_kind(info)
-                if kind != "file":
+                if kind != "file" or not wanted(info.filename):
                     yield _Entry(info.filename, 0, kind, None)
                     continue
                 with members.open(info) as content:
@@ -102,7 +117,8 @@ def _entries(archive: Path) -> Iterator[_Entry]:
             for member in tar:
                 kind = "file" if member.isreg() else "folder" if member.isdir() else "link"
                 kind = "device" if member.isdev() else kind
-                yield _Entry(member.name, member.size, kind, tar.extractfile(member) if member.isreg() else None)
+                body = tar.extractfile(member) if member.isreg() and wanted(member.name) else None
+                yield _Entry(member.name, member.size, kind, body)
             _refuse_early_end(archive, tar)
     else:
         raise DataError(f"{archive}: neither a .zip nor a .tar archive")

@@ -16,11 +16,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bm3_pyg.data.amazon.about import about, other_counts
+from bm3_pyg.data.amazon.about import about, other_counts, other_release, refuse_other_split
 from bm3_pyg.data.amazon.images import read_images
 from bm3_pyg.data.amazon.meta import read_texts
 from bm3_pyg.data.amazon.reviews import read_interactions
 from bm3_pyg.data.amazon.sources import CORE_OF_REVIEWS, Sources, at_hand, check_name, gather, wanted
+from bm3_pyg.data.amazon.unpack import UNPACKED, unpacked
 from bm3_pyg.data.card import is_prepared, write_prepared
 from bm3_pyg.data.core import reduce_to_core
 from bm3_pyg.data.features import fill_missing, missing_note
@@ -33,6 +34,7 @@ from bm3_pyg.data.reading import file_sha256
 from bm3_pyg.data.splits import RULES, split_rows
 from bm3_pyg.data.text import DEFAULT, find_model
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest
+from bm3_pyg.files import clear_leftovers
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -71,8 +73,9 @@ def prepare_amazon(
     Args:
         name: ``"baby"``, ``"sports"`` or ``"electronics"``.
         root: Raw files are kept in ``root/raw``, the prepared folder in ``root/NAME``.
-        source: A folder to take the raw files from; then nothing is downloaded. If it holds a .inter file (MMRec's
-            layout), that and the features beside it are used as they are, and its split is the published one.
+        source: A folder, or a .zip or .tar archive, to take the raw files from; then nothing is downloaded. If it holds
+            a .inter file (MMRec's layout), that and the features beside it are used as they are, and its split is the
+            published one. Of an archive only the files that are needed are unpacked, below ``root``, and removed.
         split: One of :data:`SPLIT_RULES`; see :func:`bm3_pyg.load_dataset`.
         seed: Of splits drawn at random.
         core: Users and items have at least so many interactions; None keeps all.
@@ -98,6 +101,13 @@ def prepare_amazon(
     if core is not None:
         check_number("core", core, int, 1)
     root, source = Path(root), None if source is None else Path(source)
+    if source is not None and source.is_file():
+        with unpacked(source, name, root) as folder:
+            return prepare_amazon(
+                name, root, source=folder, split=split, seed=seed, core=core, text_encoder=text_encoder, images=images,
+                urls=urls, offline=offline, force=force, out=out,
+            )  # fmt: skip
+    clear_leftovers(root, UNPACKED)
     if source is not None and not source.is_dir():
         raise DataError(
             f"{source}: {'not a folder' if source.exists() else 'no such folder'}, expected raw files in it"
@@ -124,10 +134,15 @@ def prepare_amazon(
     if force and is_prepared(folder, settings, named):
         return reused(folder)
     data, steps = _build(folder.name if out is None else name, sources, encoder, choice)
-    data.notes += other_counts(name, data) if core == CORE_OF_REVIEWS else []
+    if core == CORE_OF_REVIEWS:
+        doubts = other_counts(name, data)
+    else:
+        doubts = other_release(name, sources.interactions.name, steps[0]["left"])
+    data.notes += doubts
     tell(data.notes)
     with step("write"):
-        write_prepared(data, folder, settings=settings, sources=named, steps=steps, about=about(name))
+        text = about(name, doubt="; ".join(doubts))
+        write_prepared(data, folder, settings=settings, sources=named, steps=steps, about=text)
     return folder
 
 
@@ -147,11 +162,11 @@ def _prepare_mmrec(name: str, source: Path, folder: Path) -> Path:
     inter = find_inter(source)
     settings = {"dataset": name, "split": f"as in {inter.name}"}
     data = read_mmrec(inter)
+    refuse_other_split(name, inter, data)
     named = {file: source / file for file in data.files}
     if is_prepared(folder, settings, named):
         return reused(folder)
     data.name = name
-    data.notes += other_counts(name, data)
     tell(data.notes)
     with step("write"):
         write_prepared(data, folder, settings=settings, sources=named, steps=[], about=about(name, published=True))

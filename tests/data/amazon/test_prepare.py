@@ -4,6 +4,7 @@ import ast
 import gzip
 import json
 import logging
+import shutil
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from bm3_pyg.data import describe, edges_of, fingerprint, load_dataset
 from bm3_pyg.data.amazon import prepare_amazon
+from bm3_pyg.data.amazon.about import PUBLISHED
 from bm3_pyg.data.amazon.raw_planted import RawFiles, write_raw
 from bm3_pyg.data.card import read_card
 from bm3_pyg.data.graph import interactions_of
@@ -293,6 +295,13 @@ def test_stopped_in_the_middle_it_leaves_nothing(
     assert prepare_amazon("baby", tmp_path).is_dir()
 
 
+@pytest.fixture
+def tiny_electronics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Electronics was published with four interactions."""
+    monkeypatch.setitem(PUBLISHED, "electronics", (2, 2, 4))
+
+
+@pytest.mark.usefixtures("tiny_electronics")
 def test_a_folder_of_mmrec_is_used_as_it_is(tmp_path: Path) -> None:
     source = tmp_path / "mmrec"
     source.mkdir()
@@ -305,12 +314,74 @@ def test_a_folder_of_mmrec_is_used_as_it_is(tmp_path: Path) -> None:
     assert read_card(folder)["settings"] == {"dataset": "electronics", "split": "as in elec.inter"}
     text = (folder / "README.md").read_text()
     assert "as they are" in text
-    assert "- electronics: 2 users, 2 items, 4 interactions; the published 5-core has 192,403 users" in text
+    assert "This is not" not in text
     assert prepare_amazon("electronics", tmp_path, source=source) == folder
     with pytest.raises(ConfigError, match=r"its \.inter file is split already, expected no split, seed and core"):
         prepare_amazon("electronics", tmp_path, source=source, seed=1)
     with pytest.raises(ConfigError, match=r"images: got False, but .*mmrec is MMRec's"):
         prepare_amazon("electronics", tmp_path, source=source, images=False)
+
+
+def test_an_inter_file_that_is_not_the_published_one_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "mmrec"
+    source.mkdir()
+    text = "userID\titemID\tx_label\n0\t1\t0\n0\t0\t1\n1\t1\t2\n1\t0\t0\n"
+    cases = [
+        ("ml100k", "baby", "holds 2 users, 2 items, 4 interactions, expected baby with 19,445 users, 7,050 items"),
+        ("baby", "baby", "holds 2 users, 2 items, 4 interactions, expected baby"),
+        ("sports", "baby", "is called as sports's, expected baby"),
+        ("elec", "sports", "is called as electronics's, expected sports"),
+        ("Baby", "electronics", "is called as baby's, expected electronics"),
+    ]
+    for stem, name, message in cases:
+        (source / f"{stem}.inter").write_text(text)
+        with pytest.raises(DataError, match=rf"{stem}\.inter: {message}"):
+            prepare_amazon(name, tmp_path / "root", source=source)
+        (source / f"{stem}.inter").unlink()
+    assert not (tmp_path / "root").exists()
+
+
+def test_real_folders_under_the_wrong_name(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:
+    with pytest.raises(DataError, match=r"ml100k\.inter: holds 943 users, .*, expected baby"):
+        prepare_amazon("baby", tmp_path / "root", source=shared_data("ml100k"))
+    (tmp_path / "sports").mkdir()
+    shutil.copyfile(shared_data("sports") / "sports.inter", tmp_path / "sports" / "baby.inter")
+    with pytest.raises(DataError, match="296,337 interactions, as does sports, expected baby"):
+        prepare_amazon("baby", tmp_path / "root", source=tmp_path / "sports")
+    assert not (tmp_path / "root").exists()
+    folder = prepare_amazon("sports", tmp_path / "root", source=shared_data("sports"))
+    assert "This is not" not in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize("core", [5, None, 6])
+def test_raw_files_of_other_counts_are_not_called_the_published_dataset(
+    tmp_path: Path, small: RawFiles, core: int | None
+) -> None:
+    folder = prepare_amazon("baby", tmp_path, core=core)
+    text, (note,) = (
+        (folder / "README.md").read_text(),
+        [
+            note
+            for note in read_card(folder)["notes"]
+            if "the published 5-core has" in note or "the release's has" in note
+        ],
+    )
+    assert text.startswith(f"# {folder.name}\n\n**This is not the published dataset.**")
+    assert note in text.split("## Known issues")[0]
+
+
+def test_raw_files_of_another_dataset_are_refused(
+    tmp_path: Path, small: RawFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare_amazon("baby", tmp_path)
+    found = read_card(tmp_path / "baby")
+    monkeypatch.setitem(PUBLISHED, "sports", tuple(found[key] for key in ("users", "items", "interactions")))
+    with pytest.raises(DataError, match=r"baby: the files hold .*, which are sports's; prepare sports from them"):
+        prepare_amazon("baby", tmp_path, seed=1)
+    with pytest.raises(DataError, match=r"reviews_Baby_5\.json\.gz: \d+ interactions, which are sports's"):
+        prepare_amazon("baby", tmp_path, core=6)
+    monkeypatch.setitem(PUBLISHED, "baby", PUBLISHED["sports"])
+    assert "This is not" not in (prepare_amazon("baby", tmp_path, core=6) / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
