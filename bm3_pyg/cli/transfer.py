@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +50,23 @@ def _import_checkpoint(args: argparse.Namespace) -> None:
     from bm3_pyg.report import metrics_table
     from bm3_pyg.train import TrainConfig
     from bm3_pyg.train.official import import_checkpoint
+    from bm3_pyg.train.run_files import RunFiles
     from bm3_pyg.train.settings import split_settings
 
     training, options = split_settings(args.settings)
     data = load(args)
     names = pairs(args.names, "--names")
     import_checkpoint(args.checkpoint, data, Path(args.out), TrainConfig(**training), options, names)
-    metrics = json.loads((Path(args.out) / "metrics.json").read_text(encoding="utf-8"))
+    metrics = RunFiles(Path(args.out)).metrics()
     print(metrics_table({split: metrics[split] for split in ("val", "test")}))
     print(args.out)
 
 
 def _export(args: argparse.Namespace) -> None:
     from bm3_pyg.data import export_dataset
+    from bm3_pyg.train.run_files import is_run
 
-    if (Path(args.source) / "config.yaml").is_file():
+    if is_run(Path(args.source)):
         if args.format in ("mmrec", "ogb"):
             raise ConfigError(
                 f"{args.source}: a run is exported as npy, parquet or faiss; {args.format} is for datasets"

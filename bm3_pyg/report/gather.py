@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bm3_pyg.errors import RunError, one_line
-from bm3_pyg.train.run_files import read_config
+from bm3_pyg.errors import RunError
+from bm3_pyg.train.run_files import RunFiles, is_finished, is_run, is_sweep, read_error
 from bm3_pyg.train.sweep import Outcome, Setting, Sweep, outcomes, read_sweep
 
 
@@ -88,13 +87,13 @@ def gather(paths: Sequence[str | Path]) -> Gathered:
             raise RunError(f"{path}: no such folder, expected a run, a sweep or a folder of them")
         root = path.resolve()
         places += [(folder, root.parent) for folder in _folders(root)]
-    for folder, root in sorted(places, key=lambda place: not _is_sweep(place[0])):  # a sweep's runs are no others
+    for folder, root in sorted(places, key=lambda place: not is_sweep(place[0])):  # a sweep's runs are no others
         if folder in seen:
             continue
         seen.add(folder)
-        if _is_sweep(folder):
+        if is_sweep(folder):
             _add_search(found, folder, root, seen)
-        elif (folder / "config.yaml").exists():
+        elif is_run(folder):
             _add_run(found, folder, root)
     if not found.every_run():
         reasons = f" ({found.warnings[0]})" if found.warnings else ""
@@ -105,24 +104,20 @@ def gather(paths: Sequence[str | Path]) -> Gathered:
 def _folders(folder: Path) -> Iterator[Path]:
     """``folder`` and what is below it, but nothing inside a run or a sweep."""
     yield folder
-    if _is_sweep(folder) or (folder / "config.yaml").exists():
+    if is_sweep(folder) or is_run(folder):
         return
     for below in sorted(folder.iterdir()):
         if below.is_dir() and not below.name.startswith(".") and not below.is_symlink():
             yield from _folders(below)
 
 
-def _is_sweep(folder: Path) -> bool:
-    return (folder / "sweep.yaml").exists()
-
-
 def _add_run(found: Gathered, folder: Path, root: Path) -> None:
     name, error = _name(folder, root), folder.with_name(f"{folder.name}.error")
-    if (folder / "metrics.json").exists():
+    if is_finished(folder):
         run = _read(found, folder, root)
         found.runs += [run] if run else []
     elif error.exists():
-        found.warnings.append(f"{name} failed and is left out: {_without(root, error.read_text(encoding='utf-8'))}")
+        found.warnings.append(f"{name} failed and is left out: {_without(root, read_error(error))}")
     else:
         found.warnings.append(f"{name} is not finished and is left out")
 
@@ -131,7 +126,7 @@ def _add_search(found: Gathered, folder: Path, root: Path, seen: set[Path]) -> N
     try:
         sweep = read_sweep(folder)
         results = outcomes(sweep, folder)
-    except (RunError, ValueError, KeyError) as error:
+    except RunError as error:
         found.warnings.append(f"{_name(folder, root)}: cannot be read and is left out ({_without(root, str(error))})")
         return
     runs: dict[Setting, list[Run]] = {}
@@ -150,22 +145,22 @@ def _add_search(found: Gathered, folder: Path, root: Path, seen: set[Path]) -> N
 
 def _read(found: Gathered, folder: Path, root: Path, setting: Setting | None = None) -> Run | None:
     try:
-        config = read_config(folder)
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-        lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        history = [json.loads(line) for line in lines]
-        missing = {"best_epoch", "val", "test"} - metrics.keys()
-    except (RunError, OSError, ValueError, AttributeError) as error:
-        reason = _without(root, one_line(error))
-        found.warnings.append(f"{_name(folder, root)} cannot be read and is left out ({reason})")
+        result = RunFiles(folder).result()
+    except RunError as error:
+        found.warnings.append(f"{_name(folder, root)} cannot be used and is left out ({_without(root, str(error))})")
         return None
-    if missing:
-        found.warnings.append(f"{_name(folder, root)} is left out: its metrics.json has no {min(missing)}")
-        return None
-    corrupt = setting.corrupt if setting else (config["dataset"]["source"] or {}).get("corrupt")
+    corrupt = setting.corrupt if setting else (result.config["dataset"]["source"] or {}).get("corrupt")
     label = setting.label if setting else ""
-    return Run(folder, _name(folder, root), config, environment, metrics, history, corrupt, label)
+    return Run(
+        folder,
+        _name(folder, root),
+        result.config,
+        result.environment,
+        result.metrics,
+        result.history,
+        corrupt,
+        label,
+    )
 
 
 def _name(folder: Path, root: Path) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset, same_fingerprint
 from bm3_pyg.errors import BM3Error, RunError, WriteError
-from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE, write_user_metrics
+from bm3_pyg.eval.users import write_user_metrics
+from bm3_pyg.files import atomic_file
 from bm3_pyg.report.gather import Run
 from bm3_pyg.report.rows import Group
 from bm3_pyg.train.run import load_run
+from bm3_pyg.train.run_files import RunFiles
 
 
 @dataclass(frozen=True)
@@ -81,27 +84,27 @@ class Kept:
         return data
 
     def _read_or_make(self, run: Run) -> Values | None:
-        if all((run.folder / name).exists() for name in (USERS_FILE, POSITIVES_FILE, BEYOND_FILE)):
-            return _read(run.folder)
-        if not run.metrics["test"] or (data := self.dataset(run)) is None:
-            return None
         try:
-            model, _ = load_run(run.folder, data=data)
-            with tempfile.TemporaryDirectory() as spare:
-                try:
-                    write_user_metrics(model, data, run.folder, run.mask)
-                except WriteError:  # somebody else's folder
-                    write_user_metrics(model, data, spare, run.mask)
-                    return _read(Path(spare))
+            return self._values_of(run)
         except BM3Error as error:
             reason = str(error).replace(f"{run.folder}", run.name)
             self.warnings.append(f"{run.name}: no per-user values, so no test ({reason})")
             return None
-        return _read(run.folder)
 
-
-def _read(folder: Path) -> Values:
-    beyond = json.loads((folder / BEYOND_FILE).read_text(encoding="utf-8"))
-    # Folders are called "bm3_modalities=[text]", which is no pattern.
-    users, positives = (pl.read_parquet(folder / name, glob=False) for name in (USERS_FILE, POSITIVES_FILE))
-    return Values(users, positives, beyond)
+    def _values_of(self, run: Run) -> Values | None:
+        files = RunFiles(run.folder)
+        if (tables := files.tables()) is not None:
+            return Values(*tables)
+        if not run.metrics["test"] or (data := self.dataset(run)) is None:
+            return None
+        model, _ = load_run(run.folder, data=data)
+        with tempfile.TemporaryDirectory() as spare:
+            write_user_metrics(model, data, spare, run.mask)
+            if (tables := RunFiles(Path(spare)).tables()) is None:
+                return None
+            files.check_test(run.metrics["test"], tables[0], run.environment)
+            with suppress(OSError, WriteError):  # somebody else's folder
+                for file in Path(spare).iterdir():
+                    with atomic_file(run.folder / file.name) as temporary:
+                        shutil.copyfile(file, temporary)
+        return Values(*tables)

@@ -32,7 +32,7 @@ def environment_of(runs: Sequence[Run], warnings: list[str]) -> dict[str, Any]:
     found = [{**run.environment, **run.environment.get("packages", {})} for run in runs]
     packages = {name for run in runs for name in run.environment.get("packages", {})}
     merged: dict[str, Any] = {}
-    for key in dict.fromkeys(key for one in found for key in one if key not in ("packages", "data")):
+    for key in dict.fromkeys(key for one in found for key in one if key not in ("packages", "data", "resumed")):
         values = list(dict.fromkeys(one.get(key) or "unknown" for one in found))
         if len(values) > 1:
             shown = ", ".join(_short(value) for value in values)

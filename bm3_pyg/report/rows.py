@@ -69,7 +69,8 @@ def row_of(group: Group) -> Row:
 
 def spreads(results: Sequence[dict[str, float]]) -> dict[str, Spread]:
     """Each metric over the seeds' results."""
-    return {metric: spread([result[metric] for result in results]) for metric in results[0]}
+    common = [metric for metric in results[0] if all(metric in result for result in results)]
+    return {metric: spread([result[metric] for result in results]) for metric in common}
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -33,12 +33,25 @@ SCHEMA = 1
 SEAL_FILE = "seal.json"
 TOLERANCE = 1e-6
 """Between metrics.json and the means of the per-user file: Recall was summed in float32 once."""
-FIGURES = mapping_of(number(0, 1), r"(recall|ndcg|precision|map|mrr|hitrate)@[1-9][0-9]*")
 FIRST_TRAIN = (
     *("max_epochs", "min_epochs", "patience", "batch_size", "lr", "eval_every", "mask", "seed"),
     "checkpoint_seconds",
 )
 """Training settings of the first runs; later ones have their default where they are missing."""
+
+
+def figures(*needed: str) -> Check:
+    """Metrics, these among them, or none at all."""
+    check = mapping_of(number(0, 1), r"(recall|ndcg|precision|map|mrr|hitrate)@[1-9][0-9]*")
+
+    def checked(value: Any, where: str) -> Any:
+        found = check(value, where)
+        if missing := [name for name in needed if found and name not in found]:
+            raise RunError(f"{where}: no key {missing[0]!r}")
+        return found
+
+    return checked
+
 
 TRAIN = mapping(
     dict.fromkeys(FIRST_TRAIN, plain.scalar),
@@ -51,13 +64,13 @@ METRICS = mapping(
         "model": text,
         "seed": integer(0, 1 << 32),
         "best_epoch": integer(),
-        "val": FIGURES,
-        "test": FIGURES,
+        "val": figures("recall@20"),
+        "test": figures("recall@10", "recall@20", "ndcg@10", "ndcg@20"),
     }
 )
 RECORD = mapping(
     {"epoch": integer(), "loss": mapping_of(number()), "train_seconds": number(0)},
-    {"val": FIGURES, "eval_seconds": number(0), "peak_memory_mb": number(0)},
+    {"val": figures("recall@20"), "eval_seconds": number(0), "peak_memory_mb": number(0)},
 )
 SEAL = mapping({"schema": plain.exactly(SCHEMA), "files": mapping_of(text)})
 SETTING = mapping({"model": text, "settings": listing(text), "corrupt": maybe(text), "label": string})
@@ -100,12 +113,7 @@ class RunFiles:
 
     def metrics(self) -> dict[str, Any]:
         """metrics.json."""
-        where = str(self.path / "metrics.json")
-        found: dict[str, Any] = METRICS(self._json("metrics.json"), where)
-        for split in ("val", "test"):
-            if found[split] and "recall@20" not in found[split]:
-                raise RunError(f"{where}: {split}: no key 'recall@20'")
-        return found
+        return dict(METRICS(self._json("metrics.json"), str(self.path / "metrics.json")))
 
     def history(self, epochs: int | None = None) -> list[dict[str, Any]]:
         """The records of history.jsonl, or of its first ``epochs``: one for each epoch in turn, or one of epoch 0."""
@@ -198,10 +206,10 @@ class RunFiles:
             raise RunError(f"{path}: val: not the figures of epoch {metrics['best_epoch']} in history.jsonl")
         environment = self.environment()
         if self.sealed is None and (tables := self.tables()) is not None:
-            self._compare(metrics["test"], tables[0], environment)
+            self.check_test(metrics["test"], tables[0], environment)
         return Result(config, environment, metrics, history)
 
-    def _compare(self, test: Mapping[str, float], users: pl.DataFrame, environment: Mapping[str, Any]) -> None:
+    def check_test(self, test: Mapping[str, float], users: pl.DataFrame, environment: Mapping[str, Any]) -> None:
         """The test figures are the means of the per-user file, which was ranked anew: a GPU need not repeat itself."""
         import polars as pl
 
@@ -272,11 +280,18 @@ class Result:
 
 
 def is_run(folder: Path) -> bool:
-    return os.path.lexists(folder / "config.yaml")
+    """Whether there is a run in ``folder``, sound or not."""
+    return any(os.path.lexists(folder / name) for name in ("config.yaml", "metrics.json", SEAL_FILE))
 
 
 def is_finished(folder: Path) -> bool:
+    """Whether the run in ``folder`` has come to its end."""
     return os.path.lexists(folder / "metrics.json")
+
+
+def is_sweep(folder: Path) -> bool:
+    """Whether there is a sweep in ``folder``, sound or not."""
+    return any(os.path.lexists(folder / name) for name in ("sweep.yaml", "results.json"))
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -299,8 +314,8 @@ def read_sweep_file(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = check(plain.parse_yaml(plain.to_text(plain.read_bytes(path), path), str(path)), str(path))
     for key in ("settings", "seeds"):
         values = [str(one) for one in found[key]]
-        if not values or len(set(values)) < len(values):
-            raise RunError(f"{path}: {key}: got {'none' if not values else 'one twice'}, expected different ones")
+        if len(set(values)) < len(values):
+            raise RunError(f"{path}: {key}: got one twice, expected different ones")
     for setting in found["settings"]:
         if not re.fullmatch(r"\w[\w-]*", setting["model"]):
             raise RunError(f"{path}: settings: got the model {plain.short(setting['model'])}, expected a model's name")
@@ -319,7 +334,7 @@ def read_error(path: Path) -> str:
 def check_environment(found: Any, where: str) -> dict[str, Any]:
     """``found``, if it is what :func:`bm3_pyg.train.environment.environment` tells with the dataset's hashes."""
     data = {"fingerprint": text, "files": mapping_of(string), "counts": mapping_of(integer())}
-    inner = {"packages": mapping_of(text), "data": mapping({}, data)}
+    inner = {"packages": mapping_of(text), "data": mapping({}, data), "resumed": listing(check_environment)}
     found = mapping_of(lambda value, _: value)(found, where)
     return {key: inner.get(key, plain.scalar)(value, f"{where}: {key}") for key, value in found.items()}
 

@@ -8,7 +8,6 @@ the same call takes up a sweep after a kill at any point.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
@@ -25,7 +24,15 @@ from tqdm import tqdm
 from bm3_pyg.errors import BM3Error, ConfigError, RunError, one_line
 from bm3_pyg.files import make_folder, write_text, writing
 from bm3_pyg.train.config import TrainConfig
-from bm3_pyg.train.run_files import read_config
+from bm3_pyg.train.run_files import (
+    RunFiles,
+    is_finished,
+    is_run,
+    is_sweep,
+    read_config,
+    read_error,
+    read_sweep_file,
+)
 from bm3_pyg.train.settings import split_settings
 
 SCHEMA = 1
@@ -109,7 +116,7 @@ def run_sweep(
         (setting, seed)
         for seed in sweep.seeds
         for setting in sweep.settings
-        if not (sweep.folder(out, setting, seed) / "metrics.json").exists()
+        if not is_finished(sweep.folder(out, setting, seed))
     ]
     done = len(sweep.settings) * len(sweep.seeds) - len(waiting)
     progress = _Progress(done, len(waiting), jobs)
@@ -151,13 +158,9 @@ def read_sweep(out: Path) -> Sweep:
     Raises:
         RunError: the folder holds none.
     """
-    path = out / "sweep.yaml"
-    try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-        settings = tuple(Setting(**{**one, "settings": tuple(one["settings"])}) for one in plain["settings"])
-        return Sweep(plain["source"], settings, tuple(plain["seeds"]), tuple(plain["fixed"]), plain["device"])
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: not a sweep ({type(error).__name__}), expected what bm3 sweep writes") from error
+    plain = read_sweep_file(out / "sweep.yaml")
+    settings = tuple(Setting(**{**one, "settings": tuple(one["settings"])}) for one in plain["settings"])
+    return Sweep(plain["source"], settings, tuple(plain["seeds"]), tuple(plain["fixed"]), plain["device"])
 
 
 def train_one(sweep: Sweep, out: Path, setting: Setting, seed: int) -> None:
@@ -168,13 +171,13 @@ def train_one(sweep: Sweep, out: Path, setting: Setting, seed: int) -> None:
 
     folder = sweep.folder(out, setting, seed)
     with _locked(folder.with_name(f".{folder.name}.lock")):
-        if (folder / "metrics.json").exists():
+        if is_finished(folder):
             return
         training, options = _settings(sweep, setting)
         data = load_dataset(**sweep.source, corrupt=setting.corrupt)
         model = build_model(data, options, seed, sweep.device, setting.model)
         config = TrainConfig(**{**training, "seed": seed})
-        fit(model, data, config, folder, resume=(folder / "config.yaml").exists())
+        fit(model, data, config, folder, resume=is_run(folder))
 
 
 def knows(model: str, text: str) -> bool:
@@ -213,9 +216,9 @@ def _check(sweep: Sweep, out: Path) -> None:
         TrainConfig(**training)
         for seed in sweep.seeds:
             folder = sweep.folder(out, setting, seed)
-            if (folder / "config.yaml").exists():
+            if is_run(folder):
                 _check_run(folder, sweep, setting)
-    if (out / "sweep.yaml").exists() and (before := read_sweep(out)).source != sweep.source:
+    if is_sweep(out) and (before := read_sweep(out)).source != sweep.source:
         raise RunError(f"{out}: holds a sweep of {before.source.get('source')!r}, expected a new folder")
     make_folder(out)
 
@@ -223,7 +226,10 @@ def _check(sweep: Sweep, out: Path) -> None:
 def _check_run(folder: Path, sweep: Sweep, setting: Setting) -> None:
     """Refuse a run that was made with other settings than the sweep asks for."""
     training, options = _settings(sweep, setting)
-    saved = read_config(folder)
+    try:
+        saved = read_config(folder)
+    except RunError:  # the outcome of this run tells it, and the others go on
+        return
     asked = {**asdict(TrainConfig(**training)), **options}
     found = {**saved["train"], **saved["model"]["options"]}
     for name in asked.keys() - {"seed", "checkpoint_seconds"}:
@@ -250,11 +256,16 @@ def _start(sweep: Sweep, out: Path, setting: Setting, seed: int, jobs: int) -> s
 def _outcome(sweep: Sweep, out: Path, setting: Setting, seed: int) -> Outcome:
     folder = sweep.folder(out, setting, seed)
     outcome = Outcome(setting, seed, folder)
-    if (folder / "metrics.json").exists():
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        outcome.val, outcome.test = metrics["val"], metrics["test"]
-    elif _error_file(folder).exists():
-        outcome.error = _error_file(folder).read_text(encoding="utf-8").strip()
+    if is_finished(folder):
+        files = RunFiles(folder)
+        try:
+            metrics = files.result().metrics if files.sealed is None else files.metrics()
+        except RunError as error:
+            outcome.error = f"{error}; remove {folder} to have it run again"
+        else:
+            outcome.val, outcome.test = metrics["val"], metrics["test"]
+    elif os.path.lexists(_error_file(folder)):
+        outcome.error = read_error(_error_file(folder))
     return outcome
 
 

@@ -38,17 +38,18 @@ def make_run() -> Callable[..., Path]:
         fingerprint: str = "f" * 64,
         environment: dict[str, Any] | None = None,
         corrupt: str | None = None,
+        count: int = USERS,
     ) -> Path:
         folder.mkdir(parents=True)
-        easy = np.random.default_rng(7).random(USERS) / 2
-        noise = np.random.default_rng([seed, zlib.crc32(folder.name.encode())]).random((USERS, 4)) / 50
-        values = easy[:, None] + noise + shift
-        table = {"user": np.arange(USERS), "training_interactions": np.arange(USERS) % 7 + 1, "positives": [1] * USERS}
+        easy = np.random.default_rng(7).random(count) / 2
+        noise = np.random.default_rng([seed, zlib.crc32(folder.name.encode())]).random((count, 4)) / 50
+        values = 0.15 + easy[:, None] + noise + shift
+        table = {"user": np.arange(count), "training_interactions": np.arange(count) % 7 + 1, "positives": [1] * count}
         table.update({name: values[:, at] for at, name in enumerate(METRICS)})
         users = pl.DataFrame(table)
         users.write_parquet(folder / "test_users.parquet")
-        hits = {"user": np.arange(USERS), "item": np.arange(USERS), "training_interactions": np.arange(USERS) % 10}
-        pl.DataFrame({**hits, "hit": values[:, 1] > 0.3}).write_parquet(folder / "test_positives.parquet")
+        hits = {"user": np.arange(count), "item": np.arange(count), "training_interactions": np.arange(count) % 10}
+        pl.DataFrame({**hits, "hit": values[:, 1] > 0.45}).write_parquet(folder / "test_positives.parquet")
         (folder / "beyond.json").write_text(json.dumps({"coverage@20": 0.5 + seed / 10}))
         config = {
             "schema": 1,
@@ -66,12 +67,13 @@ def make_run() -> Callable[..., Path]:
         found["data"] = {"fingerprint": fingerprint, "files": {f"{dataset}.inter": "0" * 64}}
         (folder / "environment.json").write_text(json.dumps({**found, **(environment or {})}))
         trained = model != "popularity"
+        best = 2 if trained else 0
         records = [
             {
                 "epoch": epoch,
                 "loss": {"total": 3.0 - epoch} if trained else {},
                 "train_seconds": float(epoch),
-                "val": {"recall@20": val - abs(epoch - 2) / 100},
+                "val": {"recall@20": val - abs(epoch - best) / 100},
                 "eval_seconds": 0.5,
                 "peak_memory_mb": 100.0 + seed,
             }
@@ -79,7 +81,7 @@ def make_run() -> Callable[..., Path]:
         ]
         (folder / "history.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
         test = {name: float(users[name].mean()) for name in METRICS}  # type: ignore[arg-type]
-        metrics = {"schema": 1, "dataset": dataset, "model": model, "seed": seed, "best_epoch": 2 if trained else 0}
+        metrics = {"schema": 1, "dataset": dataset, "model": model, "seed": seed, "best_epoch": best}
         (folder / "metrics.json").write_text(json.dumps({**metrics, "val": {"recall@20": val}, "test": test}))
         return folder
 

@@ -52,7 +52,7 @@ def test_a_sweep_is_read_back(shop: Path, tmp_path: Path) -> None:
     assert run_sweep(sweep, tmp_path / "out") == []
     assert read_sweep(tmp_path / "out") == sweep
     (tmp_path / "out" / "sweep.yaml").write_text("settings: 3\n")
-    with pytest.raises(RunError, match=r"sweep\.yaml: not a sweep"):
+    with pytest.raises(RunError, match=r"sweep\.yaml: "):
         read_sweep(tmp_path / "out")
 
 
