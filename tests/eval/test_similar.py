@@ -34,8 +34,9 @@ def test_equal_to_a_loop(k: int, candidates: list[int] | None) -> None:
 
 def test_blocks_do_not_change_the_lists() -> None:
     model = ColdItems(torch.randn(3, 4), torch.randn(2000, 4))
-    small, large = (similar_items(model, range(1000), 3, memory_mb=size)[0] for size in (1, 64))
-    assert torch.equal(small, large)
+    small, large = (similar_items(model, range(1000), 3, memory_mb=size) for size in (1, 64))
+    torch.testing.assert_close(small[1], large[1])
+    assert (small[0] == large[0]).float().mean() > 0.99  # cosines that differ by rounding alone may change places
 
 
 def test_no_items_and_the_only_item() -> None:

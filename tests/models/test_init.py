@@ -33,7 +33,7 @@ def test_a_model_is_built_from_data_and_tells_its_options(demo: HeteroData, name
     assert isinstance(model, Recommender)
     scores = model.scorer()(torch.tensor([3, 0, 3]))
     assert scores.shape == (3, 1000)
-    assert torch.equal(scores[0], scores[2])
+    torch.testing.assert_close(scores[0], scores[2])  # a product's rows may differ in their last bits
 
 
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "bm3"])

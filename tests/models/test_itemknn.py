@@ -61,7 +61,7 @@ def test_blocks_do_not_change_the_result(ugly_edges: Edges) -> None:
     num_users, num_items, edges = ugly_edges(3)
     graph = build_graph(edges, num_users, num_items)
     for found, whole in zip(nearest_items(graph, 4, 1.0, memory_mb=1e-6), nearest_items(graph, 4, 1.0), strict=True):
-        assert torch.equal(found, whole)
+        torch.testing.assert_close(found, whole)
 
 
 def test_one_item() -> None:

