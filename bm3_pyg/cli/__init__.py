@@ -30,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bm3: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"bm3: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        try:
+            words = str(interrupt) or "interrupted"
+        except KeyboardInterrupt:  # polars lets one Ctrl-C come twice
+            words = "interrupted"
+        print(f"bm3: {words}", file=sys.stderr)
         return 130
     return 0
 

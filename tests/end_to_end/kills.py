@@ -49,6 +49,7 @@ TRAINING = (
     ("max_epochs=9", "batch_size=8", "checkpoint_seconds=0.02", "eval_every=2", "patience=2"),
 )
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+GENTLE = (signal.SIGTERM, signal.SIGINT)
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "shutil.rmtree")
 
 
@@ -77,9 +78,11 @@ def run(arguments: list[str], log: Path, kill: Kill | None = None) -> Ended:
     """``bm3 arguments`` in a fork."""
     started = time.monotonic()
     counted = log.with_suffix(".count")
+    signal.pthread_sigmask(signal.SIG_BLOCK, GENTLE)  # until the child is at its command
     pid = os.fork()
     if pid == 0:
         _child(arguments, log, counted, kill)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GENTLE)
     if kill is not None and kill.seconds is not None:
         time.sleep(kill.seconds)
         os.kill(pid, kill.signal)
@@ -95,7 +98,7 @@ def run(arguments: list[str], log: Path, kill: Kill | None = None) -> Ended:
 
 
 def _child(arguments: list[str], log: Path, counted: Path, kill: Kill | None) -> None:
-    code = 1
+    code, begun = 1, False
     try:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
@@ -112,11 +115,14 @@ def _child(arguments: list[str], log: Path, counted: Path, kill: Kill | None) ->
                 os.kill(os.getpid(), kill.signal)
 
         sys.addaudithook(before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, GENTLE)
+        begun = True
         code = bm3(arguments)
         counted.write_text(str(count))
     except SystemExit as stop:
         code = int(stop.code or 0)
     except BaseException:
+        code = 1 if begun else 130
         traceback.print_exc()
     finally:
         sys.stdout.flush()
