@@ -76,10 +76,18 @@ def _write(data: HeteroData, folder: Path) -> None:
                 index["values"].append({**entry, "value": value})
                 continue
             array = value.numpy() if isinstance(value, torch.Tensor) else value
+            if strings := array.dtype == object:
+                array = np.frombuffer("\0".join(array).encode(), dtype=np.uint8)
             file = f"{len(index['values'])}.npy"
             np.save(folder / file, array, allow_pickle=False)
             index["values"].append(
-                {**entry, "file": file, "sha256": _hash(array), "tensor": isinstance(value, torch.Tensor)}
+                {
+                    **entry,
+                    "file": file,
+                    "sha256": _hash(array),
+                    "tensor": isinstance(value, torch.Tensor),
+                    "strings": strings,
+                }
             )
     (folder / "entry.json").write_text(json.dumps(index), encoding="utf-8")
 
@@ -107,6 +115,8 @@ def _read(folder: Path) -> HeteroData:
         array = np.load(folder / entry["file"], mmap_mode="c" if entry["tensor"] else None, allow_pickle=False)
         if _hash(array) != entry["sha256"]:
             raise ValueError(f"{folder / entry['file']}: content has changed")
+        if entry["strings"]:
+            array = np.array(array.tobytes().decode().split("\0"), dtype=object)
         data[kind][entry["name"]] = torch.from_numpy(array) if entry["tensor"] else array
     return data
 

@@ -10,7 +10,7 @@ import polars as pl
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.graph import edges_of, interactions_of, missing_of, modalities, raw_ids
-from bm3_pyg.data.ids import to_series
+from bm3_pyg.data.ids import fixed_width, to_series
 from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.data.mmrec import write_mmrec
 from bm3_pyg.data.ogb_export import write_ogb
@@ -57,7 +57,7 @@ def _write_npy(data: HeteroData, folder: Path, out: Path) -> None:
         np.save(folder / f"{name}_feat.npy", values.detach().cpu().float().numpy())
         np.save(folder / f"{name}_missing.npy", missing_of(data, name))
     for kind in ("user", "item"):
-        np.save(folder / f"{kind}_ids.npy", raw_ids(data, kind), allow_pickle=False)
+        np.save(folder / f"{kind}_ids.npy", fixed_width(raw_ids(data, kind)), allow_pickle=False)
 
 
 def _write_parquet(data: HeteroData, folder: Path, out: Path) -> None:

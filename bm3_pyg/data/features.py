@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from bm3_pyg.data.content import file_sha256, is_table
 from bm3_pyg.data.ids import positions, read_ids, refuse_repeats
-from bm3_pyg.data.reading import TABLE_SUFFIXES, Table, file_sha256, read_table
-from bm3_pyg.errors import DataError
+from bm3_pyg.data.reading import Table, floats, read_table
+from bm3_pyg.errors import DataError, shown
 
 NPY = b"\x93NUMPY"
 BLOCK = 1024  # rows worked on at a time, so that a temporary stays small beside the features
@@ -22,12 +24,15 @@ def read_features(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], str, list[str]]:
     """Features of the items in ``item_ids`` [I] from a .npy file in their order or a table with the column ``item``.
 
+    A row of the table with an empty cell gives its item no feature. A column without a name that numbers the rows, as
+    pandas and R write, is no feature.
+
     Returns:
         Values [I, d]; the mask [I] of items that have none and were given the mean of the others; the file's SHA-256;
         notes on items filled in and rows left out.
     """
     path = Path(path)
-    if path.suffix.lower() in TABLE_SUFFIXES:
+    if is_table(path):
         return _from_table(read_table(path), modality, item, item_ids)
     values = read_npy(path, len(item_ids))
     return values, np.zeros(len(item_ids), dtype=bool), file_sha256(path), []
@@ -107,67 +112,87 @@ def _from_table(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], str, list[str]]:
     ids = read_ids(table, item)
     refuse_repeats(table, ids, "one row per item")
-    values = _matrix(table, item)
+    values, gaps = _matrix(table, item)
     at = positions(item_ids, ids)
     known = at >= 0
     if not known.any():
         raise DataError(
-            f"{table.path}: {item} is {ids[0]!r} in the first row and none is an item of the data, "
-            f"expected ids such as {item_ids[0]!r}"
+            f"{table.path}: {item} is {shown(ids[0])} in the first row and none is an item of the data, "
+            f"expected ids such as {shown(item_ids[0])}"
         )
+    if not (known & ~gaps).any():
+        raise DataError(f"{table.path}: every row of an item has an empty cell, expected a number in each of some rows")
+    notes = [*table.notes]
+    if (known & gaps).any():
+        notes.append(
+            f"{modality}: {(known & gaps).sum():,} rows of {table.path.name} have an empty cell and do not count"
+        )
+    known = known & ~gaps
     missing = np.ones(len(item_ids), dtype=bool)
     missing[at[known]] = False
     placed = np.zeros((len(item_ids), values.shape[1]), dtype=np.float32)
     placed[at[known]] = values[known]
     fill_missing(placed, missing)
-    notes = [missing_note(modality, int(missing.sum()), len(missing))] if missing.any() else []
-    if not known.all():
+    if missing.any():
+        notes.append(missing_note(modality, int(missing.sum()), len(missing)))
+    if (at < 0).any():
         notes.append(
-            f"{modality}: {(~known).sum():,} of {len(at):,} rows are of items not in the data and are left out"
+            f"{modality}: {(at < 0).sum():,} of {len(at):,} rows are of items not in the data and are left out"
         )
     return placed, missing, table.sha256, notes
 
 
-def _matrix(table: Table, item: str) -> NDArray[np.float32]:
-    """The feature columns as [n, d]: one list column, or numeric columns in their order."""
-    frame = table.frame.drop(item)
-    if frame.width == 0:
+def _matrix(table: Table, item: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The feature columns as [n, d], one list column or numeric columns in their order, and the rows [n] with a gap."""
+    features = [table.frame[name] for name in table.frame.columns if name != item and not _is_index(table, name)]
+    if not features:
         raise DataError(f"{table.path}: no column beside {item!r}, expected features")
-    if frame.width == 1 and frame.to_series().dtype.base_type() in (pl.List, pl.Array):
-        values = _unlist(table, frame.to_series())
+    if len(features) == 1 and features[0].dtype.base_type() in (pl.List, pl.Array):
+        values = _unlist(table, features[0])
     else:
-        values = np.empty((frame.height, frame.width), dtype=np.float32)
-        for index, column in enumerate(frame.iter_columns()):
-            values[:, index] = _numbers(table, column)
+        values = np.empty((table.frame.height, len(features)), dtype=np.float32)
+        for place, one in enumerate(features):
+            values[:, place] = floats(table, one.name)
+    gaps = np.asarray(np.isnan(values).any(axis=1))
+    values[gaps] = 0
     if (row := first_not_finite(values)) is not None:
-        raise DataError(f"{table.where(row)}: a feature is NaN or infinite, expected finite float32 numbers")
-    return values
+        raise DataError(f"{table.where(row)}: a feature is infinite as float32, expected finite numbers")
+    return values, gaps
+
+
+def _is_index(table: Table, name: str) -> bool:
+    """Whether a column numbers the rows: one that pandas or R named, or ``index`` from 0 or 1 on."""
+    unnamed = re.fullmatch(r"( \(\d+\))?|Unnamed: \d+|__index_level_\d+__", name) is not None
+    if not unnamed and name not in ("index", "level_0", "row_nr"):
+        return False
+    values = table.frame[name]
+    if unnamed and values.null_count() == len(values):
+        return True
+    numbers = values.cast(pl.Int64, strict=False)
+    rows = (numbers - pl.Series(np.arange(len(numbers)))).unique().to_list()
+    if rows not in ([0], [1]) and not (unnamed and numbers.null_count() == 0 and numbers.n_unique() == len(numbers)):
+        if unnamed:
+            raise DataError(
+                f"{table.path}: column {table.frame.get_column_index(name) + 1} is called {name!r} and does not number "
+                f"the rows, expected a name for each feature"
+            )
+        return False
+    table.notes.append(f"{table.path.name}: column {name!r} numbers the rows and is left out")
+    return True
 
 
 def _unlist(table: Table, column: pl.Series) -> NDArray[np.float32]:
-    lengths = column.cast(pl.List(column.dtype.inner)).list.len()  # type: ignore[attr-defined]
-    width = lengths.drop_nulls().first()
-    bad = lengths.is_null() | (lengths != (width or 0))
-    if bad.any():
+    """A column of lists as [n, d], NaN where there is no list or a gap in it."""
+    lists = column.cast(pl.List(column.dtype.inner))  # type: ignore[attr-defined]
+    lengths = lists.list.len()
+    width = int(next(iter(lengths.drop_nulls()), 0))
+    bad = lengths.is_not_null() & (lengths != width)
+    if bad.any() or not width:
         row = int(bad.arg_max() or 0)
-        raise DataError(
-            f"{table.where(row)}: {column.name} has length {lengths[row]!r}, expected {width!r} as in other rows"
-        )
-    flat = column.explode()
-    if not flat.dtype.is_numeric() or flat.null_count() or not width:
-        raise DataError(
-            f"{table.path}: column {column.name!r} of type {column.dtype} has gaps or no numbers, expected numbers"
-        )
-    return flat.cast(pl.Float32).to_numpy().reshape(len(column), -1)
-
-
-def _numbers(table: Table, column: pl.Series) -> NDArray[np.float32]:
-    if column.dtype != pl.String and not column.dtype.is_numeric():
-        raise DataError(
-            f"{table.path}: column {column.name!r} has type {column.dtype}, expected numbers or one list column"
-        )
-    numbers = column.cast(pl.Float32, strict=False)
-    if numbers.null_count():
-        row = int(numbers.is_null().arg_max() or 0)
-        raise DataError(f"{table.where(row)}: {column.name} is {column[row]!r}, expected a number")
-    return numbers.to_numpy()
+        raise DataError(f"{table.where(row)}: {column.name} has length {lengths[row]}, expected {width or 1} as others")
+    flat = lists.drop_nulls().explode()
+    if not flat.dtype.is_numeric():
+        raise DataError(f"{table.path}: column {column.name!r} has type {column.dtype}, expected lists of numbers")
+    values = np.full((len(column), width), np.nan, dtype=np.float32)
+    values[lists.is_not_null().to_numpy()] = flat.cast(pl.Float32).fill_null(float("nan")).to_numpy().reshape(-1, width)
+    return values

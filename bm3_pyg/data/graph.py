@@ -1,6 +1,6 @@
 """Interactions and features as :class:`~torch_geometric.data.HeteroData`, and what can be asked of such data.
 
-``data['user']``, ``data['item']``: ``num_nodes`` and ``raw_id``, the source's own ids (int64 or str array).
+``data['user']``, ``data['item']``: ``num_nodes`` and ``raw_id``, the source's own ids (an array of int64 or of str).
 ``data['item']``: per modality its values [I, d] float32, and ``<name>_missing`` [I] bool, true where they were filled.
 ``data['user', 'rates', 'item']``: ``edge_index`` [2, E], training interactions; ``val_edge_index`` and
 ``test_edge_index``; ``time`` (Unix seconds) and ``rating`` [E] where known, ``val_time``, ``test_rating`` and so on for
@@ -24,9 +24,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bm3_pyg.data.ids import Ids, positions, to_series
+from bm3_pyg.data.ids import Asked, Ids, look_up, to_series
 from bm3_pyg.data.interactions import SPLITS, Interactions
-from bm3_pyg.errors import ConfigError, DataError
+from bm3_pyg.errors import ConfigError, DataError, shown
 from bm3_pyg.later import Later
 
 if TYPE_CHECKING:
@@ -189,24 +189,26 @@ def _refuse_modality(name: str, where: str) -> NoReturn:
 def index_of(data: HeteroData, kind: Literal["user", "item"], ids: Iterable[object]) -> Tensor:
     """Indices [n] of users or items given by their own ids, compared as strings.
 
-    Where the data has no ``raw_id``, the ids are the indices.
+    White space around an id counts where the data has it, else it does not. Where the data has no ``raw_id``, the ids
+    are the indices.
 
     Raises:
         DataError: Some ids are unknown; the first few are named.
     """
-    if isinstance(ids, (torch.Tensor, np.ndarray)):
-        ids = ids.tolist()
-    asked = pl.Series([str(one) for one in ids], dtype=pl.String)
+    given = ids.tolist() if isinstance(ids, (torch.Tensor, np.ndarray)) else list(ids)
+    asked = pl.Series([str(one) for one in given], dtype=pl.String)
     own = raw_ids(data, kind)
-    found = positions(to_series(own), asked)
-    if (found < 0).any():
-        unknown = asked.filter(pl.Series(found < 0)).to_list()
-        shown = ", ".join(repr(one) for one in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-        raise DataError(
-            f"{getattr(data, 'name', None) or 'data'}: {len(unknown):,} of {len(asked):,} {kind} ids are unknown "
-            f"({shown}), expected ids such as {str(own[0])!r}"
-        )
-    return torch.from_numpy(found.copy())
+    found = look_up(to_series(own), asked)
+    if (unknown := np.flatnonzero(found < 0)).size:
+        name = getattr(data, "name", None) or "data"
+        told = f"{len(unknown):,} of {len(asked):,} {kind} ids are unknown"
+        expected = f"expected ids such as {shown(str(own[0]))}"
+        if isinstance(ids, Asked):
+            first = int(unknown[0])
+            raise DataError(f"{ids.where(first)}: {shown(asked[first])} is no {kind} of {name} ({told}), {expected}")
+        first_few = ", ".join(shown(asked[int(row)]) for row in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        raise DataError(f"{name}: {told} ({first_few}), {expected}")
+    return torch.from_numpy(found)
 
 
 def count(data: HeteroData, kind: str) -> int:

@@ -2,34 +2,107 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from bm3_pyg.data.content import read_content, text_of
 from bm3_pyg.data.reading import Table, present
-from bm3_pyg.errors import DataError
+from bm3_pyg.errors import DataError, shown
 
-Ids = NDArray[Any]  # int64 or str
+Ids = NDArray[Any]  # int64, or str as Python objects: one long id does not widen all
+
+
+class Asked(list[str | int]):
+    """Ids that are asked for, and where each was found: ``where(2)`` is ``"ids.txt: line 3"``."""
+
+    def __init__(self, ids: Iterable[str | int], where: Callable[[int], str]) -> None:
+        super().__init__(ids)
+        self.where = where
 
 
 def read_ids(table: Table, name: str) -> pl.Series:
     """Column ``name`` of ids as Int64 or String.
 
     In a text file ids stay strings unless every one is an integer as one writes it (no leading zero) of 64 bits.
+    Integers that were written as floats (``12.0``), as pandas does where a value is missing, are integers again if all
+    are such; a note tells.
 
     Raises:
-        DataError: The column is missing, has an empty cell, or holds neither integers nor strings.
+        DataError: The column is missing, has an empty cell or an id with a line break or NUL, or holds neither integers
+            nor strings.
     """
     values = present(table, name)
     if values.dtype in (pl.Categorical, pl.Enum):
         values = values.cast(pl.String)
+    elif values.dtype == pl.Binary:
+        values = _decoded(table, name, values)
     if values.dtype.is_integer():
         return values.cast(pl.Int64 if int(values.max()) < 2**63 else pl.String)  # type: ignore[arg-type]
+    if values.dtype.is_float() or values.dtype.is_decimal():
+        return _whole_numbers(table, name, values)
     if values.dtype != pl.String:
         raise DataError(f"{table.path}: column {name!r} has type {values.dtype}, expected integers or strings")
-    return integers_if_canonical(values) if table.separator is not None else values
+    if (broken := values.str.contains("[\0\r\n]")).any():
+        row = int(broken.arg_max() or 0)
+        raise DataError(f"{table.where(row)}: {name} is {shown(values[row])}, expected an id on one line, without NUL")
+    return values if table.lines is None else _from_text(table, name, values)
+
+
+def id_lines(path: str | Path, name: str) -> Table:
+    """A text file of ids, one a line, as a table with the column ``name``; a blank line is null.
+
+    Raises:
+        DataError: The file is missing, empty or not UTF-8.
+    """
+    content = read_content(path)
+    text = text_of(content)
+    if not text.strip():
+        raise DataError(f"{path}: the file is empty, expected {name} ids, one a line")
+    lines = text.replace(b"\r\n" if b"\n" in text else b"\r", b"\n")
+    ids = [line or None for line in lines.decode().rstrip("\n").split("\n")]
+    return Table(content.path, pl.DataFrame({name: ids}, schema={name: pl.String}), content.sha256, lines=1)
+
+
+def _decoded(table: Table, name: str, values: pl.Series) -> pl.Series:
+    try:
+        return values.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        raise DataError(f"{table.path}: column {name!r} holds bytes that are not UTF-8, expected text") from None
+
+
+def _whole_numbers(table: Table, name: str, values: pl.Series) -> pl.Series:
+    numbers = values.cast(pl.Int64, strict=False)
+    wrong = numbers.is_null() | (numbers.cast(values.dtype) != values) | (numbers.abs() >= 2**53)
+    if wrong.any():
+        row = int(wrong.arg_max() or 0)
+        raise DataError(
+            f"{table.where(row)}: column {name!r} has type {values.dtype} and is {values[row]}, expected integers or "
+            f"strings"
+        )
+    if values.dtype.is_float():
+        table.notes.append(f"{table.path.name}: {name} holds integers as {values.dtype}, which are read as integers")
+    return numbers
+
+
+def _from_text(table: Table, name: str, values: pl.Series) -> pl.Series:
+    ids = integers_if_canonical(values)
+    if ids.dtype == pl.Int64:
+        return ids
+    floats = values.str.contains(r"^-?\d+\.0$")
+    if not floats.any():
+        return ids
+    if floats.all():
+        table.notes.append(f"{table.path.name}: {name} holds integers as floats ({values[0]}), read as integers")
+        return integers_if_canonical(values.str.strip_suffix(".0"))
+    row, other = int(floats.arg_max() or 0), int((~floats).arg_max() or 0)
+    told = f"{shown(values[row])} ({table.where(row)}) beside {shown(values[other])}, and each is an id of its own"
+    table.notes.append(f"{table.path.name}: {name} holds {told}")
+    return ids
 
 
 def refuse_repeats(table: Table, values: pl.Series, expected: str) -> None:
@@ -37,7 +110,7 @@ def refuse_repeats(table: Table, values: pl.Series, expected: str) -> None:
     repeated = ~values.is_first_distinct()
     if repeated.any():
         row = int(repeated.arg_max() or 0)
-        raise DataError(f"{table.where(row)}: {values[row]!r} stands in an earlier row too, expected {expected}")
+        raise DataError(f"{table.where(row)}: {shown(values[row])} stands in an earlier row too, expected {expected}")
 
 
 def integers_if_canonical(values: pl.Series) -> pl.Series:
@@ -47,13 +120,39 @@ def integers_if_canonical(values: pl.Series) -> pl.Series:
 
 
 def to_array(values: pl.Series) -> Ids:
-    """Ids as a numpy array of int64 or of fixed-width strings."""
-    return np.array(values, dtype=np.int64) if values.dtype == pl.Int64 else np.array(values.to_list(), dtype=np.str_)
+    """Ids as a numpy array of int64, or of Python strings."""
+    return np.array(values.to_list(), dtype=np.int64 if values.dtype == pl.Int64 else object)
 
 
 def to_series(ids: Ids) -> pl.Series:
-    """The reverse of :func:`to_array`."""
+    """The reverse of :func:`to_array`; fixed-width strings will do too."""
     return pl.Series(ids.astype(np.int64)) if ids.dtype.kind in "iu" else pl.Series(ids.tolist(), dtype=pl.String)
+
+
+def fixed_width(ids: Ids) -> Ids:
+    """Ids as a .npy file can hold them: int64, or strings that all take the room of the longest.
+
+    Raises:
+        DataError: That would be over a gigabyte.
+    """
+    if ids.dtype != object:
+        return ids
+    longest = max(map(len, ids), default=0)
+    if 4 * longest * len(ids) > 2**30:
+        raise DataError(
+            f"ids: {len(ids):,} of up to {longest:,} characters would take {4e-9 * longest * len(ids):.1f} GB in a "
+            f".npy file, expected shorter ones; Parquet holds them"
+        )
+    return ids.astype(np.str_)
+
+
+def look_up(catalogue: pl.Series, asked: pl.Series) -> NDArray[np.int64]:
+    """:func:`positions` of ids, and of those not there without the white space around them."""
+    at = positions(catalogue, asked).copy()
+    if asked.dtype == pl.String and (unknown := np.flatnonzero(at < 0)).size:
+        stripped = [one.strip() for one in asked.gather(unknown).to_list()]
+        at[unknown] = positions(catalogue, pl.Series(stripped, dtype=pl.String))
+    return at
 
 
 def positions(catalogue: pl.Series, ids: pl.Series) -> NDArray[np.int64]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bm3_pyg.data.cache import cached
+from bm3_pyg.data.content import file_sha256, is_stream, is_table, located, streams_kept, table_name
 from bm3_pyg.data.corrupt import corrupt_features
 from bm3_pyg.data.mmrec import find_inter, read_mmrec
 from bm3_pyg.data.planted import PLANTED, make_planted
-from bm3_pyg.data.reading import TABLE_SUFFIXES, file_sha256
+from bm3_pyg.data.reading import tell
 from bm3_pyg.data.splits import RULES, TIMED
 from bm3_pyg.data.tables import read_tables
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest
@@ -32,7 +31,10 @@ DEFAULTS: dict[str, Any] = {
     "core": None,
     "features": None,
     "items": None,
+    "columns": None,
+    "id_column": None,
 }
+READ_ONCE = "<{}>"  # what a source that cannot be read again is recorded as
 
 
 def load_dataset(
@@ -48,6 +50,8 @@ def load_dataset(
     core: int | None = None,
     features: Mapping[str, str | Path] | None = None,
     items: str | Path | None = None,
+    columns: Sequence[str] | None = None,
+    id_column: str | None = None,
     corrupt: str | None = None,
 ) -> HeteroData:
     """Load a dataset as a graph of users and items; see :mod:`bm3_pyg.data.graph` for what is where.
@@ -55,12 +59,13 @@ def load_dataset(
     Args:
         source: A planted name (``demo``, ``planted-baby``, ``planted-sports``, ``planted-electronics``; write
             ``./demo`` for a folder of that name), a folder with one .inter file or that file (MMRec's layout), or a
-            .csv, .tsv or .parquet table with a row per interaction. All below is for tables only, but ``seed`` and
-            ``corrupt``.
+            .csv, .tsv, .jsonl or .parquet table with a row per interaction, compressed (.csv.gz) or not; ``-`` or a
+            pipe stands for a table too. All below is for tables only, but ``seed`` and ``corrupt``.
         seed: Of planted data, and of splits drawn at random.
         user: Column of user ids.
         item: Column of item ids, also in feature tables and in ``items``.
-        time: Column of times: numbers, dates, or ISO 8601 text.
+        time: Column of times: seconds since 1970 (or milli-, micro- or nanoseconds, by their size), dates, or ISO 8601
+            text; UTC where there is no zone.
         rating: Column of ratings.
         label: Column that says each interaction's split: 0, 1, 2 or train, val (valid, validation), test.
         split: ``"random"`` (the published rule: per user one val and one test below ten interactions, else a tenth
@@ -72,10 +77,12 @@ def load_dataset(
         core: Keep the k-core only: users and items with at least so many interactions among those kept. Features in
             .npy arrays still have a row for every item of the table.
         features: Per modality a .npy array [I, d] in item order, or a table with the column ``item`` and numeric
-            columns or one list column. Items without a row get the mean of the others and are marked in
-            ``<name>_missing``.
+            columns or one list column. Items without a row, or with an empty cell in it, get the mean of the others
+            and are marked in ``<name>_missing``.
         items: A file that lists every item, in order: text, one id a line, or a table with the column ``item``. By
             default the items are those that occur, in order of first appearance.
+        columns: The names of the interactions' columns, for text without a header.
+        id_column: Column of item ids in feature tables and in ``items``, where it is not called as ``item`` is.
         corrupt: For ablations: ``"shuffled"`` or ``"random"`` features, see
             :func:`~bm3_pyg.data.corrupt.corrupt_features`; for every kind of source.
 
@@ -99,31 +106,39 @@ def load_dataset(
         "label": label,
         "split": split,
         "core": core,
-        "features": {name: Path(os.path.abspath(path)) for name, path in features.items()} if features else None,
-        "items": None if items is None else Path(os.path.abspath(items)),
+        "features": {name: located(path) for name, path in features.items()} if features else None,
+        "items": None if items is None else located(items),
+        "columns": None if columns is None else list(columns),
+        "id_column": id_column,
     }
-    data = _load(source, seed, options)
+    for path in (source, *(features or {}).values(), items):
+        if str(path).startswith("</"):
+            raise DataError(
+                f"{path}: was a pipe, which can be read once only; save what it gave as a file and give that instead "
+                f"(--data FILE, data=load_dataset(FILE))"
+            )
+    with streams_kept():
+        data = _load(source, seed, options)
     if corrupt is not None:
         origin = data.source
         data = corrupt_features(data, corrupt, seed)
         data.source = {**origin, "corrupt": corrupt, **({"seed": seed} if seed else {})}
-    for note in data.notes:
-        logging.getLogger("bm3_pyg").warning(note)
+    tell(data.notes)
     return data
 
 
 def _load(source: str | Path, seed: int, options: Mapping[str, Any]) -> HeteroData:
     given = {name: value for name, value in options.items() if value != DEFAULTS[name]}
-    path = Path(os.path.abspath(source))
+    path = located(source)
     reseeded = {"seed": seed} if seed else {}
-    if path.suffix.lower() in TABLE_SUFFIXES:
+    if is_table(path):
         data = _load_table(path, seed, options)
-        data.source = {"source": str(path), **reseeded, **_plain(given)}
+        data.source = {"source": _again(path), **reseeded, **_plain(given)}
         return data
     inter = None if str(source) in PLANTED else _inter_file(source, path)
     if given:
         raise ConfigError(
-            f"{next(iter(given))}: is for .csv, .tsv and .parquet tables only, but the source is {source}"
+            f"{next(iter(given))}: is for .csv, .tsv, .jsonl and .parquet tables only, but the source is {source}"
         )
     if inter is None:
         data = _load_planted(str(source), seed)
@@ -141,7 +156,7 @@ def _inter_file(source: str | Path, path: Path) -> Path:
         return path
     raise DataError(
         f"{source}: {'not a kind of file known here' if path.exists() else 'no such file, folder or planted name'}, "
-        f"expected a folder with one .inter file, an .inter, .csv, .tsv or .parquet file, or planted data "
+        f"expected a folder with one .inter file, an .inter, .csv, .tsv, .jsonl or .parquet file, or planted data "
         f"({nearest(str(source), PLANTED)})"
     )
 
@@ -162,12 +177,12 @@ def _load_table(path: Path, seed: int, options: Mapping[str, Any]) -> HeteroData
         raise ConfigError(f"split: {rule!r} needs the time column, expected time=COLUMN")
     resolved = {**options, "split": rule, "features": features}
     build = partial(read_tables, path, seed=seed, **resolved)
-    if all(file.suffix.lower() == ".npy" for file in features.values()):
-        return build()
     files = [path, *features.values(), *([options["items"]] if options["items"] else [])]
+    if not any(map(is_table, features.values())) or any(map(is_stream, files)):
+        return build()
     hashes = {str(file): file_sha256(file) for file in files}
     key = {"table": str(path), "seed": seed, "options": _plain(resolved), "hashes": hashes}
-    data = cached(path.stem, key, build)
+    data = cached(table_name(path), key, build)
     return data if set(data.files.values()) == set(hashes.values()) else build()  # a file changed between hash and read
 
 
@@ -176,7 +191,12 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = {}
     for name, value in options.items():
         if isinstance(value, Mapping):
-            plain[name] = {key: str(one) for key, one in value.items()}
+            plain[name] = {key: _again(one) for key, one in value.items()}
         else:
-            plain[name] = str(value) if isinstance(value, Path) else value
+            plain[name] = _again(value) if isinstance(value, Path) else value
     return plain
+
+
+def _again(path: Path) -> str:
+    """How a run's settings name a file, or what cannot be read again."""
+    return READ_ONCE.format(path) if is_stream(path) else str(path)

@@ -14,8 +14,9 @@ from bm3_pyg.data.features import missing_note, open_npy, read_npy
 from bm3_pyg.data.graph import build, check_modality_word, interactions_of, missing_of, modalities, raw_ids
 from bm3_pyg.data.ids import Ids, integers_if_canonical, refuse_repeats, to_array, to_series
 from bm3_pyg.data.interactions import Interactions, merge_duplicates, refuse_conflicts
-from bm3_pyg.data.reading import Table, codes, file_sha256, floats, integers, present, read_bytes, read_table, times
+from bm3_pyg.data.reading import Table, codes, file_sha256, floats, integers, present, read_bytes, read_table
 from bm3_pyg.data.splits import LABELS
+from bm3_pyg.data.times import times
 from bm3_pyg.errors import DataError
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def read_mmrec(inter: Path) -> HeteroData:
     user_ids = _own_ids(table, "user", users, files)
     item_ids = _own_ids(table, "item", items, files)
     refuse_conflicts(rows, lambda row: f"{table.where(row)}: userID {users[row]}, itemID {items[row]}")
-    rows, notes = merge_duplicates(rows, inter.name)
+    rows, merged = merge_duplicates(rows, inter.name)
+    notes = [*table.notes, *merged]
     features = {}
     for path in sorted(inter.parent.glob("*_feat.npy")):
         modality = path.name.removesuffix("_feat.npy")

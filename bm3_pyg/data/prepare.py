@@ -14,11 +14,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bm3_pyg.data.card import is_prepared, write_prepared
+from bm3_pyg.data.content import is_stream, is_table, located, streams_kept, table_name
 from bm3_pyg.data.features import fill_missing, missing_note
 from bm3_pyg.data.graph import check_modality_word, raw_ids
 from bm3_pyg.data.ids import positions, read_ids, to_series
 from bm3_pyg.data.load import load_dataset
-from bm3_pyg.data.reading import TABLE_SUFFIXES, column, read_table
+from bm3_pyg.data.reading import column, read_table, tell
 from bm3_pyg.data.text import DEFAULT, encode_texts, read_text_folder
 from bm3_pyg.errors import ConfigError, DataError
 from bm3_pyg.later import Later
@@ -32,6 +33,7 @@ else:
 TEXT = "text"
 
 
+@streams_kept()
 def prepare_catalogue(
     interactions: str | Path,
     items: str | Path | None,
@@ -48,19 +50,21 @@ def prepare_catalogue(
     split: str | None = None,
     core: int | None = None,
     seed: int = 0,
+    columns: Sequence[str] | None = None,
+    id_column: str | None = None,
 ) -> Path:
     """Prepare your own interactions and items into the folder ``out``, which :func:`bm3_pyg.load_dataset` reads.
 
     Args:
-        interactions: A .csv, .tsv or .parquet table with a row per interaction.
-        items: A table of every item (column ``item``), in whose order the items are numbered; without it they are those
-            that occur, in order of first appearance.
+        interactions: A .csv, .tsv, .jsonl or .parquet table with a row per interaction, or a pipe.
+        items: A table of every item (column ``id_column``), in whose order the items are numbered; without it they are
+            those that occur, in order of first appearance.
         out: A folder that does not exist yet; one prepared with the same options from the same files is left as it is.
         text_columns: Columns of ``items`` that, joined by spaces, are encoded as the modality ``text``.
         text_encoder: A sentence encoder, by name or path; None where there are no texts.
         features: Per modality a .npy array [I, d] in item order, a table with the column ``item``, or a folder of
             texts, one file per item, which are encoded too.
-        user, item, time, rating, label, split, core, seed: As in :func:`bm3_pyg.load_dataset`.
+        user, item, time, rating, label, split, core, seed, columns, id_column: As in :func:`bm3_pyg.load_dataset`.
 
     Returns:
         ``out``.
@@ -69,25 +73,27 @@ def prepare_catalogue(
         DataError: Something is wrong with a file, or ``out`` holds something else; one line says what.
         ConfigError: An option is unknown or does not go with the others.
     """
-    out, given = Path(out), {name: Path(path) for name, path in (features or {}).items()}
+    table = located(interactions)
+    out, given = Path(out), {name: located(path) for name, path in (features or {}).items()}
     folders = {name: path for name, path in given.items() if path.is_dir()}
     arrays = {name: path for name, path in given.items() if path not in folders.values()}
-    listed = None if items is None else Path(items)
+    listed = None if items is None else located(items)
     _check_texts(listed, text_columns, given)
     if text_encoder is None and (text_columns or folders):
         raise ConfigError("text_encoder: got none, expected one for text_columns and folders of texts")
     settings = {
-        "interactions": Path(interactions).name,
-        "items": None if listed is None else listed.name,
+        "interactions": _name(table),
+        "items": None if listed is None else _name(listed),
         "text_columns": list(text_columns),
         "text_encoder": str(text_encoder) if text_columns or folders else None,
-        "features": {name: path.name for name, path in given.items()},
+        "features": {name: _name(path) for name, path in given.items()},
         **{"user": user, "item": item, "time": time, "rating": rating, "label": label},
         **{"split": split or ("random" if label is None else "label"), "core": core, "seed": seed},
+        **{"columns": None if columns is None else list(columns), "id_column": id_column},
     }
     with step("read, filter and split"):
         data = load_dataset(
-            interactions,
+            table,
             seed=seed,
             user=user,
             item=item,
@@ -97,15 +103,17 @@ def prepare_catalogue(
             split=split,
             core=core,
             features=arrays,
-            items=items,
+            items=listed,
+            columns=columns,
+            id_column=id_column,
         )
-    sources = dict(_named(data, [Path(interactions), listed, *arrays.values()]))
+    sources = dict(_named(data, [table, listed, *arrays.values()]))
     texts = {name: read_text_folder(path, to_series(raw_ids(data, "item"))) for name, path in folders.items()}
     settings["folders"] = {name: digest for name, (_, _, _, digest) in texts.items()}
     if is_prepared(out, settings, sources):
         return reused(out)
     if text_columns and listed is not None:
-        add_texts(data, TEXT, _column_texts(listed, item, text_columns, data), str(text_encoder))
+        add_texts(data, TEXT, _column_texts(listed, id_column or item, text_columns, data), str(text_encoder))
     for name, (found, _, notes, _) in texts.items():
         add_texts(data, name, found, str(text_encoder), notes)
     data.name = out.resolve().name
@@ -152,12 +160,6 @@ def step(name: str) -> Iterator[None]:
     logging.getLogger("bm3_pyg.prepare").info("%s: %.1f s", name, clock.perf_counter() - start)
 
 
-def tell(notes: Sequence[str]) -> None:
-    """Log what users should know about their data."""
-    for note in notes:
-        logging.getLogger("bm3_pyg").warning(note)
-
-
 def reused(out: Path) -> Path:
     """``out``, with a word that it was there already."""
     logging.getLogger("bm3_pyg.prepare").info("%s was prepared before from the same files and settings", out)
@@ -167,8 +169,8 @@ def reused(out: Path) -> Path:
 def _check_texts(items: Path | None, columns: Sequence[str], features: Mapping[str, Path]) -> None:
     for name in features:
         check_modality_word(name, "features")
-    if columns and (items is None or items.suffix.lower() not in TABLE_SUFFIXES):
-        raise ConfigError(f"text_columns: items is {items}, expected a .csv, .tsv or .parquet table with them")
+    if columns and (items is None or not is_table(items)):
+        raise ConfigError(f"text_columns: items is {items}, expected a .csv, .tsv, .jsonl or .parquet table with them")
     if columns and TEXT in features:
         raise ConfigError(f"features: {TEXT!r} is there already, from text_columns; expected another name")
 
@@ -184,6 +186,10 @@ def _column_texts(items: Path, item: str, columns: Sequence[str], data: HeteroDa
         parts.append(values.cast(pl.String).fill_null("").to_list())
     at = positions(read_ids(table, item), to_series(raw_ids(data, "item")))
     return [" ".join(" ".join(part[row] for part in parts).split()) for row in at]
+
+
+def _name(path: Path) -> str:
+    return table_name(path) if is_stream(path) else path.name
 
 
 def _named(data: HeteroData, paths: Sequence[Path | None]) -> Iterator[tuple[str, Path]]:

@@ -1,9 +1,8 @@
-"""Your own tables: a CSV, TSV or Parquet file of interactions, and files of features keyed by item."""
+"""Your own tables: a CSV, TSV, JSON lines or Parquet file of interactions, and files of features keyed by item."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,23 +11,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from bm3_pyg.data.content import is_table, table_name
 from bm3_pyg.data.core import reduce_to_core
 from bm3_pyg.data.features import read_features
 from bm3_pyg.data.graph import build, check_modality_word
-from bm3_pyg.data.ids import first_appearance, positions, read_ids, refuse_repeats, to_array
+from bm3_pyg.data.ids import first_appearance, id_lines, positions, read_ids, refuse_repeats, to_array
 from bm3_pyg.data.interactions import Interactions, merge_duplicates, refuse_conflicts
-from bm3_pyg.data.reading import (
-    TABLE_SUFFIXES,
-    Table,
-    check_utf8,
-    codes,
-    floats,
-    read_bytes,
-    read_table,
-    times,
-)
+from bm3_pyg.data.reading import Table, codes, floats, read_table
 from bm3_pyg.data.splits import LABELS, split_rows
-from bm3_pyg.errors import DataError
+from bm3_pyg.data.times import times
+from bm3_pyg.errors import DataError, shown
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -47,6 +39,8 @@ def read_tables(
     core: int | None,
     features: Mapping[str, Path],
     items: Path | None,
+    columns: Sequence[str] | None,
+    id_column: str | None,
 ) -> HeteroData:
     """The dataset in a table of interactions; options as in :func:`bm3_pyg.data.load_dataset`, ``split`` resolved.
 
@@ -58,10 +52,10 @@ def read_tables(
     """
     for modality in features:
         check_modality_word(modality, f"features of {path}")
-    table = read_table(path)
+    table = read_table(path, columns=columns)
     files = {path.name: table.sha256}
     users, user_at = first_appearance(read_ids(table, user))
-    catalogue, item_at = _items(table, item, items, files)
+    catalogue, item_at = _items(table, item, items, id_column or item, files)
     rows = Interactions(
         user_at,
         item_at,
@@ -70,8 +64,11 @@ def read_tables(
         rating=None if rating is None else floats(table, rating),
     )
     own_user, own_item = table.frame[user], table.frame[item]
-    refuse_conflicts(rows, lambda row: f"{table.where(row)}: {user} {own_user[row]!r}, {item} {own_item[row]!r}")
-    rows, notes = merge_duplicates(rows, path.name)
+    refuse_conflicts(
+        rows, lambda row: f"{table.where(row)}: {user} {shown(own_user[row])}, {item} {shown(own_item[row])}"
+    )
+    rows, merged = merge_duplicates(rows, path.name)
+    notes = [*table.notes, *merged]
     everything = catalogue
     if core is not None:
         rows, kept_users, kept_items, remarks = reduce_to_core(
@@ -83,9 +80,9 @@ def read_tables(
         rows = replace(rows, split=split_rows(rows, split, seed))
     values = {}
     for modality, source in features.items():
-        in_order = source.suffix.lower() not in TABLE_SUFFIXES
+        in_order = not is_table(source)
         array, missing, digest, remarks = read_features(
-            source, modality, item=item, item_ids=everything if in_order else catalogue
+            source, modality, item=id_column or item, item_ids=everything if in_order else catalogue
         )
         if in_order and core is not None:
             array, missing = array[kept_items], missing[kept_items]
@@ -93,7 +90,7 @@ def read_tables(
         values[modality] = array, missing
         notes += remarks
     return build(
-        path.stem,
+        table_name(path),
         rows,
         user_ids=to_array(users),
         item_ids=to_array(catalogue),
@@ -103,35 +100,27 @@ def read_tables(
     )
 
 
-def _items(table: Table, name: str, listed: Path | None, files: dict[str, str]) -> tuple[pl.Series, NDArray[np.int64]]:
+def _items(
+    table: Table, name: str, listed: Path | None, id_column: str, files: dict[str, str]
+) -> tuple[pl.Series, NDArray[np.int64]]:
     """All item ids [I] in their order, and each interaction's index among them."""
     ids = read_ids(table, name)
     if listed is None:
         return first_appearance(ids)
-    catalogue = _read_items(listed, name, files)
+    catalogue = _read_items(listed, id_column, files)
     at = positions(catalogue, ids)
     if (at < 0).any():
         row = int((at < 0).argmax())
         raise DataError(
-            f"{table.where(row)}: {name} {ids[row]!r} is not in {listed} ({(at < 0).sum():,} such rows), "
+            f"{table.where(row)}: {name} {shown(ids[row])} is not in {listed} ({(at < 0).sum():,} such rows), "
             f"expected one of the {len(catalogue):,} items listed there"
         )
     return catalogue, at
 
 
 def _read_items(path: Path, name: str, files: dict[str, str]) -> pl.Series:
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        table = read_table(path)
-        ids = read_ids(table, name)
-    else:
-        raw = read_bytes(path)
-        check_utf8(path, raw)
-        if not raw.strip():
-            raise DataError(f"{path}: the file is empty, expected item ids, one a line")
-        lines = raw.decode("utf-8-sig").replace("\r\n", "\n").rstrip("\n").split("\n")
-        frame = pl.DataFrame({name: lines}).with_columns(pl.col(name).replace("", None))
-        table = Table(path, frame, hashlib.sha256(raw).hexdigest(), separator="\n", first_line=1)
-        ids = read_ids(table, name)
+    table = read_table(path) if is_table(path) else id_lines(path, name)
+    ids = read_ids(table, name)
     refuse_repeats(table, ids, "each item once")
     _add(files, path, table.sha256)
     return ids

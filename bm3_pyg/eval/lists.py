@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -11,10 +13,11 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import index_of, raw_ids
+from bm3_pyg.data.content import is_table, read_content, streams_kept
+from bm3_pyg.data.ids import Asked, id_lines, to_series
 from bm3_pyg.data.ids import read_ids as read_id_column
-from bm3_pyg.data.ids import to_series
-from bm3_pyg.data.reading import read_table
-from bm3_pyg.errors import ConfigError, DataError, check_number
+from bm3_pyg.data.reading import Table, read_table, table_kind, tell
+from bm3_pyg.errors import ConfigError, check_number
 from bm3_pyg.eval.new_users import recommend_new
 from bm3_pyg.eval.recommend import recommend
 from bm3_pyg.eval.similar import similar_items
@@ -78,7 +81,7 @@ def write_new_recommendations(
     """
     _check_suffix(out)
     check_number("k", k, int, 1)
-    items = index_of(data, "item", [item for history in histories.values() for item in history])
+    items = index_of(data, "item", _flat(histories.values()))
     allowed = None if candidates is None else index_of(data, "item", candidates)
     places = [part.tolist() for part in items.split([len(history) for history in histories.values()])]
     ids, scores = recommend_new(model, places, min(k, data["item"].num_nodes), allowed)
@@ -102,34 +105,74 @@ def similar_table(model: Recommender, data: HeteroData, items: Sequence[str | in
     return table.rename({"item": "similar", "score": "cosine"}).rename({"of": "item"})
 
 
-def read_histories(path: str | Path) -> dict[str | int, list[str | int]]:
-    """Each user's items, from a .csv, .tsv or .parquet table with columns user and item; users in order of appearance.
+def read_histories(
+    path: str | Path, user: Sequence[str] = ("user",), item: Sequence[str] = ("item",)
+) -> dict[str | int, list[str | int]]:
+    """Each user's items, from a table of interactions; users in order of appearance.
+
+    Args:
+        path: a .csv, .tsv, .jsonl or .parquet table, compressed or not; ``-`` or a pipe will do.
+        user: names of the column of users; the first that the table has counts.
+        item: names of the column of items.
 
     Raises:
         DataError: if the file is missing or not such a table.
     """
     table = read_table(path)
-    pairs = pl.DataFrame({name: read_id_column(table, name) for name in ("user", "item")})
-    grouped = pairs.group_by("user", maintain_order=True).agg("item")
-    return dict(zip(grouped["user"].to_list(), grouped["item"].to_list(), strict=True))
+    own = {"user": _first(user, table), "item": _first(item, table)}
+    pairs = pl.DataFrame({name: read_id_column(table, column) for name, column in own.items()}).with_row_index("row")
+    tell(table.notes)
+    grouped = pairs.group_by("user", maintain_order=True).agg("item", "row")
+    return {
+        name: Asked(items, partial(_where, table, rows))
+        for name, items, rows in zip(*(grouped[column].to_list() for column in ("user", "item", "row")), strict=True)
+    }
 
 
-def read_ids(path: str | Path) -> list[str]:
-    """Ids from a text file, one a line; blank lines do not count.
+@streams_kept()
+def read_ids(path: str | Path, *columns: str) -> Asked:
+    """Ids from a text file, one a line, as they stand; blank lines do not count. Or from a table's column.
+
+    Args:
+        path: a text file; a .jsonl or .parquet table, or a .csv or .tsv table whose header has one of ``columns``;
+            compressed or not; ``-`` or a pipe will do.
+        columns: names of the column in a table; the first that it has counts, or its only column.
 
     Raises:
         DataError: if the file is missing, not UTF-8 text or empty.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}, expected ids, one a line")
-    try:
-        ids = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: byte {error.start} is not UTF-8, expected text with one id a line") from None
-    if not ids:
-        raise DataError(f"{path}: empty, expected ids, one a line")
-    return ids
+    content = read_content(path)
+    kind = table_kind(content)
+    header = re.split(r"[,\t;|]", content.raw.split(b"\n", 1)[0].decode(errors="replace").strip())
+    if kind not in ("jsonl", "parquet") and not (is_table(content.path) and set(header) & set(columns)):
+        lines = id_lines(path, columns[0] if columns else "id")
+        ids = lines.frame.to_series()
+        return Asked(ids.drop_nulls(), partial(_where, lines, ids.is_not_null().arg_true().to_list()))
+    table = read_table(path)
+    ids = read_id_column(table, _first([*columns, *table.frame.columns[: table.frame.width == 1]] or ["id"], table))
+    tell(table.notes)
+    return Asked(ids, table.where)
+
+
+def _first(names: Sequence[str], table: Table) -> str:
+    return next((name for name in names if name in table.frame.columns), names[0])
+
+
+def _flat(lists: Iterable[Sequence[str | int]]) -> Sequence[str | int]:
+    """The ids of all lists, which know where they were found if each list does."""
+    found = [(ids, place) for ids in lists for place in range(len(ids))]
+    flat = [ids[place] for ids, place in found]
+
+    def where(row: int) -> str:
+        ids, place = found[row]
+        assert isinstance(ids, Asked)
+        return ids.where(place)
+
+    return Asked(flat, where) if all(isinstance(ids, Asked) for ids, _ in found) else flat
+
+
+def _where(table: Table, rows: Sequence[int], place: int) -> str:
+    return table.where(rows[place])
 
 
 def _table(data: HeteroData, names: pl.Series, ids: Tensor, scores: Tensor) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import raw_ids
+from bm3_pyg.data.ids import fixed_width, to_series
 from bm3_pyg.errors import RunError
 from bm3_pyg.eval.similar import embeddings_of
 from bm3_pyg.files import atomic_folder, is_taken
@@ -33,7 +34,7 @@ def export_embeddings(model: Recommender, data: HeteroData, out: Path, format: s
             save_arrays(folder, data, users, items)
             return
         for node, values in (("user", users), ("item", items)):
-            table = pl.DataFrame({"id": raw_ids(data, node), "embedding": values})
+            table = pl.DataFrame({"id": to_series(raw_ids(data, node)), "embedding": values})
             table.write_parquet(folder / f"{node}s.parquet")
 
 
@@ -47,4 +48,4 @@ def save_arrays(folder: Path, data: HeteroData, users: NDArray[np.float32], item
     """users.npy, items.npy, and the own ids of their rows, user_ids.npy and item_ids.npy."""
     for node, values in (("user", users), ("item", items)):
         np.save(folder / f"{node}s.npy", values)
-        np.save(folder / f"{node}_ids.npy", raw_ids(data, node), allow_pickle=False)
+        np.save(folder / f"{node}_ids.npy", fixed_width(raw_ids(data, node)), allow_pickle=False)

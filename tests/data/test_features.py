@@ -135,15 +135,15 @@ def test_integer_ids_match_text_ids(tmp_path: Path) -> None:
     [
         ("item,x\na,1\nb,2\na,3\n", ": line 4: 'a' stands in an earlier row too, expected one row per item"),
         ("item,x\na,1\nb,red\n", ": line 3: x is 'red', expected a number"),
-        ("item,x\na,1\nb,\n", ": line 3: x is None, expected a number"),
-        ("item,x\na,1\nb,nan\n", ": line 3: a feature is NaN or infinite"),
-        ("item,x\na,1\nb,1e99\n", ": line 3: a feature is NaN or infinite"),
+        ("item,x\na,1\nb,1e99\n", ": line 3: a feature is infinite"),
+        ("item,x\na,1\nb,-inf\n", ": line 3: a feature is infinite"),
+        ("item,x,y\na,1,\nb,,2\nq,1,2\n", ": every row of an item has an empty cell"),
         ("item,x\nq,1\nr,2\n", ": item is 'q' in the first row and none is an item of the data, .* such as 'a'"),
         ("item\na\n", ": no column beside 'item', expected features"),
         ("id,x\na,1\n", ": no column 'item'; found id, x"),
-        ("item;x\na;1\n", "looks like one column separated by semicolons, expected commas"),
-        ('item,x\n"a\nb",1\nb,2\nc,oops\n', ": line 5: x is 'oops', expected a number"),
-        ('item,x\n"a,1\nb,2\n', ": cannot be read as text"),
+        ('item,t,x\na,"a\nb",1\nb,,2\nc,,oops\n', ": line 2: t is 'a\\\\nb', expected a number"),
+        ('item,x\na,1\nb,oops\nc,"2"\n', ": line 3: x is 'oops', expected a number"),
+        ("item,x,x\na,1,2\n", ": column 'x' stands twice in the header"),
     ],
 )
 def test_bad_text_table(tmp_path: Path, text: str, message: str) -> None:
@@ -154,19 +154,91 @@ def test_bad_text_table(tmp_path: Path, text: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        (pl.Series([[1.0], [2.0, 3.0]]), ": row 2: x has length 2, expected 1 as in other rows"),
-        (pl.Series([[1.0], None]), ": row 2: x has length None, expected 1"),
-        (pl.Series([[1.0], [None]]), "x' of type .* has gaps or no numbers"),
-        (pl.Series([["a"], ["b"]]), "x' of type .* has gaps or no numbers"),
-        (pl.Series([[], []], dtype=pl.List(pl.Float32)), "has gaps or no numbers"),
-        (pl.Series([1.0, None]), ": row 2: x is None, expected a number"),
-        (pl.Series([[1.0], [float("nan")]]), ": row 2: a feature is NaN or infinite"),
-        (pl.Series([{"a": 1}, {"a": 2}]), ": column 'x' has type Struct.*, expected numbers or one list column"),
+        (pl.Series([[1.0], [2.0, 3.0]]), ": row 2: x has length 2, expected 1 as others"),
+        (pl.Series([None, [float("nan")]]), ": every row of an item has an empty cell"),
+        (pl.Series([["a"], ["b"]]), r": column 'x' has type List\(String\), expected lists of numbers"),
+        (pl.Series([[], []], dtype=pl.List(pl.Float32)), ": row 1: x has length 0, expected 1"),
+        (pl.Series([1.0, float("inf")]), ": row 2: a feature is infinite"),
+        (pl.Series([{"a": 1}, {"a": 2}]), ": column 'x' has type Struct.*, expected numbers"),
     ],
 )
 def test_bad_parquet_table(tmp_path: Path, column: pl.Series, message: str) -> None:
     pl.DataFrame({"item": ["a", "b"], "x": column}).write_parquet(tmp_path / "x.parquet")
     refused(tmp_path / "x.parquet", message)
+
+
+@pytest.mark.parametrize("empty", ["", "NA", "nan", "NaN", "null", '""'])
+def test_a_row_with_an_empty_cell_gives_no_feature(tmp_path: Path, empty: str) -> None:
+    (tmp_path / "x.csv").write_text(f"item,x,y\na,1,2\nb,{empty},5\nc,3,4\nq,,\n")
+    values, missing, _, notes = read_features(tmp_path / "x.csv", "image", item="item", item_ids=ITEMS)
+    assert values.tolist() == [[1, 2], [2, 3], [3, 4]]
+    assert missing.tolist() == [False, True, False]
+    assert notes == [
+        "image: 1 rows of x.csv have an empty cell and do not count",
+        "image: 1 of 3 items have no feature and were given the mean of the others",
+        "image: 1 of 4 rows are of items not in the data and are left out",
+    ]
+
+
+@pytest.mark.parametrize(
+    "column", [[1.0, None, 3.0], [1.0, float("nan"), 3.0], [[1.0], None, [3.0]], [[1.0], [None], [3.0]]]
+)
+def test_gaps_in_parquet(tmp_path: Path, column: list[object]) -> None:
+    pl.DataFrame({"item": ITEMS, "x": column}).write_parquet(tmp_path / "x.parquet")
+    values, missing, _, _ = read_features(tmp_path / "x.parquet", "image", item="item", item_ids=ITEMS)
+    assert (values.tolist(), missing.tolist()) == ([[1], [2], [3]], [False, True, False])
+
+
+@pytest.mark.parametrize(
+    ("header", "numbers"),
+    [
+        ("Unnamed: 0", "0 1 2"),
+        ("Unnamed: 0", "17 5 900"),
+        ("", "0 1 2"),
+        ("", "1 2 3"),
+        ("__index_level_0__", "4 3 8"),
+        ("index", "0 1 2"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_numbers_of_rows_are_no_feature(tmp_path: Path, header: str, numbers: str, kind: str) -> None:
+    frame = pl.DataFrame({header: list(map(int, numbers.split())), "item": ITEMS, "x": [5, 6, 7]})
+    getattr(frame, f"write_{kind}")(tmp_path / f"x.{kind}")
+    values, _, _, notes = read_features(tmp_path / f"x.{kind}", "image", item="item", item_ids=ITEMS)
+    assert values.tolist() == [[5], [6], [7]]
+    assert notes == [f"x.{kind}: column {header!r} numbers the rows and is left out"]
+
+
+def test_a_column_called_index_that_does_not_number_the_rows_is_a_feature(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("item,index\na,3\nb,1\nc,2\n")
+    values, _, _, notes = read_features(tmp_path / "x.csv", "image", item="item", item_ids=ITEMS)
+    assert (values.tolist(), notes) == ([[3], [1], [2]], [])
+
+
+@pytest.mark.parametrize("cells", ["0.5 1.5 2.5", "1 1 2", "u v w"])
+@pytest.mark.parametrize("header", ["", "Unnamed: 0"])
+def test_features_need_names(tmp_path: Path, header: str, cells: str) -> None:
+    rows = "".join(f"{cell},{item},1\n" for cell, item in zip(cells.split(), ITEMS, strict=True))
+    (tmp_path / "x.csv").write_text(f"{header},item,x\n{rows}")
+    refused(tmp_path / "x.csv", f": column 1 is called '{header}' and does not number the rows, expected a name")
+
+
+@pytest.mark.parametrize(
+    "text", ["item,x,\na,1,\nb,2,\nc,3,\n", "item,x\na,1,\nb,2,\nc,3,\n", "item,x,,\na,1\nb,2\nc,3\n"]
+)
+def test_separators_at_the_ends_of_lines_are_no_feature(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    values, missing, _, notes = read_features(tmp_path / "x.csv", "image", item="item", item_ids=ITEMS)
+    assert (values.tolist(), missing.any(), notes) == ([[1], [2], [3]], False, [])
+
+
+def test_lists_in_json_lines(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text(
+        '{"item": "a", "v": [1, 2.5]}\n\n{"item": "c", "v": [3, 4]}\n{"item": "b", "v": null}\n'
+    )
+    values, missing, _, _ = read_features(tmp_path / "x.jsonl", "image", item="item", item_ids=ITEMS)
+    assert values.tolist() == [[1, 2.5], [2, 3.25], [3, 4]]
+    assert missing.tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("raw", [b"", b"PAR1 not really", b"item,x\na,1\n"])

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bm3_pyg.data.reading import floats, read_table, times
+from bm3_pyg.data.reading import floats, read_table
+from bm3_pyg.data.times import times
 from bm3_pyg.errors import DataError
 
 HOUR = 3600
@@ -18,7 +19,6 @@ HOUR = 3600
     [
         (["1500000000", "7"], [1_500_000_000, 7], "i"),
         (["1.5", "2"], [1.5, 2], "f"),
-        (["1e30", "2"], [1e30, 2], "f"),
         (["1.5e9", "2.0"], [1_500_000_000, 2], "i"),
         (["1970-01-02", "1970-01-01 01:00:00"], [24 * HOUR, HOUR], "i"),
         (["1970-01-01T01:00:00Z", "1970-01-01T01:00:00+01:00"], [HOUR, 0], "i"),

@@ -76,7 +76,7 @@ def test_unsigned_ids_beyond_int64_stay_text(tmp_path: Path) -> None:
 
 def test_ids_that_are_neither_integers_nor_text(tmp_path: Path) -> None:
     pl.DataFrame({"user": [1.5], "item": [5]}).write_parquet(tmp_path / "x.parquet")
-    refused(tmp_path / "x.parquet", r"column 'user' has type Float64, expected integers or strings")
+    refused(tmp_path / "x.parquet", r"row 1: column 'user' has type Float64 and is 1.5, expected integers or strings")
 
 
 @pytest.mark.parametrize("labels", ["0 0 0 0 1 2", "train train train train val test", "0 train 0 0 validation 2"])
@@ -192,8 +192,10 @@ def test_missing_value_in_a_parquet_id_column(tmp_path: Path) -> None:
     refused(tmp_path / "x.parquet", r"x\.parquet: row 2: column 'user' is empty")
 
 
-def test_wrong_delimiter(tmp_path: Path) -> None:
-    refused(clicks(tmp_path, name="clicks.tsv"), "looks like one column separated by commas, expected tabs")
+def test_the_header_tells_the_delimiter(tmp_path: Path) -> None:
+    expected = fingerprint(load_dataset(clicks(tmp_path)))
+    for name, mark in (("clicks.tsv", ","), ("clicks.csv", "\t"), ("clicks.csv", ";"), ("clicks.csv", "|")):
+        assert fingerprint(load_dataset(clicks(tmp_path, CLICKS.replace(",", mark), name))) == expected
 
 
 @pytest.mark.parametrize("label", ["3", "Train", "dev", ""])

@@ -53,9 +53,11 @@ def test_an_unknown_suffix_and_unknown_ids(fixed: Any, random_data: Any, tmp_pat
 
 def test_ids_one_a_line(tmp_path: Path) -> None:
     path = tmp_path / "ids.txt"
-    path.write_text("a\n\n b \r\n")
-    assert read_ids(path) == ["a", "b"]
-    for content, message in ((b"\n", "empty"), (b"\xff\xfe", "not UTF-8")):
+    path.write_text("a\n\n b \r\n\u2028\u00a0c\n")
+    ids = read_ids(path)
+    assert ids == ["a", " b ", "\u2028\u00a0c"]
+    assert [ids.where(place) for place in range(3)] == [f"{path}: line {line}" for line in (1, 3, 4)]
+    for content, message in ((b"\n", "empty"), (b"a\n\xff", "line 2: byte 0xff is not UTF-8"), (b"a\0", "NUL")):
         path.write_bytes(content)
         with pytest.raises(DataError, match=message):
             read_ids(path)

@@ -29,8 +29,8 @@ from bm3_pyg.data.graph import build
 from bm3_pyg.data.ids import first_appearance, to_array
 from bm3_pyg.data.interactions import Interactions, merge_duplicates
 from bm3_pyg.data.mmrec import find_inter, read_mmrec
-from bm3_pyg.data.prepare import TEXT, reused, step, tell, text_features
-from bm3_pyg.data.reading import file_sha256
+from bm3_pyg.data.prepare import TEXT, reused, step, text_features
+from bm3_pyg.data.reading import file_sha256, tell
 from bm3_pyg.data.splits import RULES, split_rows
 from bm3_pyg.data.text import DEFAULT, find_model
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest
