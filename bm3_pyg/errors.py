@@ -25,6 +25,10 @@ class RunError(BM3Error):
     """A run directory cannot be written, resumed or loaded."""
 
 
+class InUseError(RunError):
+    """Another process, or thread, works in a folder."""
+
+
 class WriteError(BM3Error):
     """A file or folder cannot be written: the disk is full, permission is denied."""
 

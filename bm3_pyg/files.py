@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bm3_pyg.errors import BM3Error, WriteError, one_line
+from bm3_pyg.errors import BM3Error, InUseError, WriteError, one_line
 
 REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -42,6 +44,8 @@ OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 OWN_WORDS = re.compile(r"requested and \d+ written|failed writing|unexpected pos")
 """What NumPy and torch say of a write that failed, for when the disk has room again by the time it is asked."""
 
+LOCK = ".lock"
+LOCK_ATTEMPTS, LOCK_SECONDS = 200, 0.01
 PROBE = 1 << 20  # bytes
 NAME_BYTES = 120  # of the final name within a temporary one, so that this stays below the system's 255
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,9})-[0-9a-f]{8}\.tmp(\.[^.]*)?", re.DOTALL)
@@ -122,9 +126,92 @@ def make_folder(path: str | Path) -> None:
 
 
 def is_taken(path: str | Path) -> bool:
-    """Whether ``path`` is anything but a folder to come or an empty one."""
+    """Whether ``path`` is anything but a folder to come or an empty one; locks and temporaries do not count."""
     path = Path(path)
-    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+    return path.exists() and (
+        not path.is_dir() or any(file.name != LOCK and not _TEMPORARY.fullmatch(file.name) for file in path.iterdir())
+    )
+
+
+@contextmanager
+def locked_folder(path: str | Path) -> Iterator[None]:
+    """Hold the folder ``path``, made if need be, for this process and thread alone; at the end it is gone if empty.
+
+    The system lets go of the lock however the process ends. The lock file in it, ``.lock``, says who holds it.
+
+    Raises:
+        InUseError: another process or thread holds it.
+        WriteError: it cannot be written.
+    """
+    path = Path(path)
+    handle = _lock(path)
+    try:
+        yield
+    finally:
+        try:
+            with suppress(OSError):
+                (path / LOCK).unlink()
+        finally:
+            os.close(handle)
+        with suppress(OSError):
+            path.rmdir()
+
+
+def check_not_in_use(path: str | Path) -> None:
+    """Raise :class:`~bm3_pyg.errors.InUseError` if :func:`locked_folder` holds the folder ``path`` now."""
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError), (Path(path) / LOCK).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUseError(f"{path}: in use by {_holder(file.fileno()) or 'another process'}") from None
+        except OSError:
+            return
+
+
+def _lock(path: Path) -> int:
+    """The handle that holds the lock of the folder ``path``."""
+    for _ in range(LOCK_ATTEMPTS):
+        with writing(path):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+                handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            except (FileNotFoundError, FileExistsError):
+                if os.path.lexists(path) and not path.is_dir():
+                    raise
+                continue  # whoever held it has just removed the empty folder
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(handle)
+            os.close(handle)
+            if holder:
+                raise InUseError(f"{path}: in use by {holder}") from None
+            time.sleep(LOCK_SECONDS)  # it has just begun, or ended
+            continue
+        except OSError as error:
+            logging.getLogger("bm3_pyg").warning("%s: cannot be locked here (%s); let no other process in", path, error)
+            return handle
+        if _is_still(path / LOCK, handle):
+            with suppress(OSError):
+                os.truncate(handle, 0)
+                os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+            return handle
+        os.close(handle)
+    raise InUseError(f"{path}: in use by another process")
+
+
+def _holder(handle: int) -> str | None:
+    """Who a lock file says holds it, None if that process is gone or has not said so yet."""
+    text = os.pread(handle, 20, 0).strip()
+    return f"pid {int(text)}" if text.isdigit() and _is_alive(int(text)) else None
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether the file that was opened is the one in the folder, and not one that its last holder has removed."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def clear_leftovers(folder: str | Path, name: str | None = None) -> None:

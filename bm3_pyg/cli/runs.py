@@ -141,6 +141,10 @@ def _train(args: argparse.Namespace) -> None:
         print(metrics_table(rows))
         ranking = "ranking of the split's cold items" if is_cold_split(data) else "full ranking"
         print(f"{split} split of {data.name}, {ranking}, {config.mask} items masked, seed {config.seed}")
+    if not result.val:
+        print("no validation interactions: nothing was selected by it")
+    if not result.test:
+        print("no test interactions: nothing was tested")
     print(out)
 
 

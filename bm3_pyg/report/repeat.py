@@ -27,12 +27,16 @@ OPTIONS = {
 """Of the command line, for arguments of :func:`bm3_pyg.data.load_dataset` that are no files."""
 
 
+NOT_COMPARED = ("packages", "data", "resumed", "after_epoch")
+
+
 def environment_of(runs: Sequence[Run], warnings: list[str]) -> dict[str, Any]:
     """What the runs' environment.json say together; where they differ, all values, which is added to ``warnings``."""
-    found = [{**run.environment, **run.environment.get("packages", {})} for run in runs]
-    packages = {name for run in runs for name in run.environment.get("packages", {})}
+    sessions = [one for run in runs for one in (run.environment, *run.environment.get("resumed", []))]
+    found = [{**one, **one.get("packages", {})} for one in sessions]
+    packages = {name for one in sessions for name in one.get("packages", {})}
     merged: dict[str, Any] = {}
-    for key in dict.fromkeys(key for one in found for key in one if key not in ("packages", "data", "resumed")):
+    for key in dict.fromkeys(key for one in found for key in one if key not in NOT_COMPARED):
         values = list(dict.fromkeys(one.get(key) or "unknown" for one in found))
         if len(values) > 1:
             shown = ", ".join(_short(value) for value in values)

@@ -8,16 +8,23 @@ import resource
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
+from bm3_pyg.ops.backend import backend_for
 
 PACKAGES = ("bm3-pyg", "torch", "torch-geometric", "numpy", "numba", "polars", "torch-sparse")
 
 
-def environment(device: torch.device) -> dict[str, Any]:
-    """What one needs to know to repeat a run on ``device``."""
+def environment(model: nn.Module) -> dict[str, Any]:
+    """What one needs to know to repeat a run of ``model``, where it is now."""
+    numbers = chain(model.parameters(), model.buffers())
+    first = next((tensor for tensor in numbers if tensor.is_floating_point()), torch.empty(0))
+    device = first.device
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -26,6 +33,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "kernels": backend_for(first),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,7 @@ from bm3_pyg.train.progress import Progress
 from bm3_pyg.train.run import RunFolder
 
 SELECTION = "recall@20"
+UNMEASURED = ("nothing is selected by it, the last epoch is kept", "nothing is tested")
 Callback = Callable[[dict[str, Any]], None]
 
 
@@ -126,7 +128,25 @@ def fit(
     tasks = [
         held_out_task(data, split, config.mask) if edges_of(data, split).size(1) else None for split in ("val", "test")
     ]
-    folder = None if out is None else RunFolder.open(Path(out), model, data, config, resume)
+    for split, task, left_out in zip(("validation", "test"), tasks, UNMEASURED, strict=True):
+        if task is None:
+            logging.getLogger("bm3_pyg").warning("%s: no %s interactions: %s", _name(data), split, left_out)
+    opened = nullcontext() if out is None else RunFolder.open(Path(out), model, data, config, resume)
+    with opened as folder:
+        return _run(model, data, config, training, tasks, folder, callbacks, verbose)
+
+
+def _run(
+    model: nn.Module,
+    data: HeteroData,
+    config: TrainConfig,
+    training: Tensor,
+    tasks: Sequence[RankingTask | None],
+    folder: RunFolder | None,
+    callbacks: Sequence[Callback],
+    verbose: bool,
+) -> TrainResult:
+    """The run, in the folder that is held for it."""
     if not trains(model):
         return _without_training(model, data, tasks, config.mask, folder, callbacks)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -138,8 +158,8 @@ def fit(
     ):
         loop = _Loop(model, data, config, tasks, device, numbers, folder, callbacks, verbose)
         try:
-            if folder is not None and folder.has_last():
-                loop.restore(training.size(1))
+            if folder is not None:
+                loop.begin(training.size(1))
             loop.run(training, flag)
             return loop.finish()
         finally:
@@ -166,8 +186,8 @@ def _without_training(
     test = {} if test_task is None else _ranked(model, test_task)
     result = TrainResult(0, record.get("val", {}), test, [record], folder.path if folder else None)
     if folder is not None:
-        folder.rewind_history(0)
-        folder.append_history(record)
+        folder.begin()
+        folder.write_history([record])
         folder.save_best(model.state_dict(), 0)
         write_user_metrics(model, data, folder.path, mask)
         folder.write_metrics(0, result.val, result.test)
@@ -215,12 +235,14 @@ class _Loop:
         self.state = State()
         self.history: list[dict[str, Any]] = []
         self.best_weights: dict[str, Tensor] = {}
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_best = time.monotonic(), 0
         self.progress = Progress(config.max_epochs, verbose)
 
     def run(self, training: Tensor, flag: StopFlag) -> None:
         if self.folder is not None and not self.state.epoch and not self.state.step:
             self.save()
+        if self._is_over():
+            self._evaluate_late()
         users, items = training.to(self.device)
         while not self._is_over():
             started, before = time.perf_counter(), self.state.seconds
@@ -240,7 +262,7 @@ class _Loop:
         """Load the selected weights, test them, and write what remains to be written."""
         if self.folder is not None:
             self.save()
-            self.best_weights = self.folder.load_best(self.device)
+            self.best_weights = self.folder.load_best(self.device, self.state.best_epoch)
         self.model.load_state_dict(self.best_weights)
         test = {} if self.test is None else self._rank(self.test)
         result = TrainResult(
@@ -268,10 +290,18 @@ class _Loop:
                 **self.numbers.state_dict(),
             }
         )
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_best = time.monotonic(), self.state.best_epoch
 
-    def restore(self, count: int) -> None:
-        """Go on from last.pt, of a run on ``count`` training interactions."""
+    def begin(self, count: int) -> None:
+        """Take up the state of last.pt, if there is one, of a run on ``count`` interactions, and then the folder."""
+        assert self.folder is not None
+        if self.folder.has_last():
+            self._restore(count)
+        self.history = self.folder.begin(self.state.epoch, self.state.best_epoch, self.state.best)
+        self.saved_best = self.state.best_epoch
+        self.progress.resume(self.history)
+
+    def _restore(self, count: int) -> None:
         assert self.folder is not None
         checkpoint, path = self.folder.load_last(self.device), self.folder.path / "last.pt"
         state, steps = State(**checkpoint["state"]), math.ceil(count / self.config.batch_size)
@@ -286,9 +316,27 @@ class _Loop:
             self.numbers.load_state_dict(checkpoint)
         except RuntimeError as error:
             raise RunError(f"{path}: begun on another device ({one_line(error)})") from error
-        self.state, self.history = state, self.folder.rewind_history(state.epoch)
-        self.folder.check_best(state.best_epoch, state.best, self.history)
-        self.progress.resume(self.history)
+        begun = state.epoch + (state.step > 0)
+        if self.config.max_epochs < begun:
+            raise RunError(
+                f"{self.folder.path}: max_epochs: got {self.config.max_epochs}, but epoch {begun} has begun there; "
+                f"expected at least {begun}"
+            )
+        self.state = state
+
+    def _evaluate_late(self) -> None:
+        """Epochs end earlier than the run was begun with: the last one is evaluated too."""
+        ended = self.state.epoch == self.config.max_epochs and not self.state.step
+        if self.validation is not None and ended and "val" not in self.history[-1]:
+            self._evaluate(self.history[-1], self.validation)
+            if self.folder is not None:
+                self.folder.write_history(self.history)
+
+    def _evaluate(self, record: dict[str, Any], task: RankingTask) -> None:
+        started = time.perf_counter()
+        record["val"] = self._rank(task)
+        record["eval_seconds"] = time.perf_counter() - started
+        self._select(record["val"])
 
     def _is_over(self) -> bool:
         state, config = self.state, self.config
@@ -354,10 +402,7 @@ class _Loop:
         record: dict[str, Any] = {"epoch": state.epoch, "loss": losses, "train_seconds": seconds}
         last = state.epoch == self.config.max_epochs
         if self.validation is not None and (state.epoch % self.config.eval_every == 0 or last):
-            started = time.perf_counter()
-            record["val"] = self._rank(self.validation)
-            record["eval_seconds"] = time.perf_counter() - started
-            self._select(record["val"])
+            self._evaluate(record, self.validation)
         elif self.validation is None:
             self._select({})
         record["peak_memory_mb"] = peak_memory_mb(self.device)
@@ -376,9 +421,10 @@ class _Loop:
         if val and state.best and val[SELECTION] <= state.best[SELECTION]:
             state.without_gain += 1
             return
+        spare = 0 < state.best_epoch == self.saved_best
         state.best_epoch, state.best, state.without_gain = state.epoch, val, 0
         if self.folder is not None:
-            self.folder.save_best(self.model.state_dict(), state.epoch)
+            self.folder.save_best(self.model.state_dict(), state.epoch, spare)
         else:
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 
@@ -392,3 +438,7 @@ class _Loop:
 
 def _is_permutation(order: Tensor, count: int) -> bool:
     return order.numel() == count and bool((order.sort().values == torch.arange(count, device=order.device)).all())
+
+
+def _name(data: HeteroData) -> str:
+    return str(getattr(data, "name", "dataset"))

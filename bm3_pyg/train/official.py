@@ -15,7 +15,7 @@ from bm3_pyg.errors import RunError
 from bm3_pyg.eval import evaluate
 from bm3_pyg.nn.bm3 import BM3, OFFICIAL_NAMES
 from bm3_pyg.train.config import TrainConfig
-from bm3_pyg.train.run import RunFolder
+from bm3_pyg.train.run import RunFolder, check_new
 
 OPTIONS = {
     "embedding_size": "embedding_dim",
@@ -95,9 +95,11 @@ def import_checkpoint(
     model = BM3.from_data(data, **{**told, **(options or {})})
     model.load_official_state_dict(weights, names or OFFICIAL_NAMES)
     config = config or TrainConfig()
-    folder = RunFolder.open(out, model, data, config)
+    check_new(out)
     splits = [split for split in ("val", "test") if edges_of(data, split).size(1)]
     tasks = {split: evaluate(model, data, split, mask=config.mask) for split in splits}
-    folder.save_best(model.state_dict(), epoch=0)
-    folder.write_metrics(0, tasks.get("val", {}), tasks.get("test", {}))
+    with RunFolder.open(out, model, data, config) as folder:
+        folder.begin()
+        folder.save_best(model.state_dict(), epoch=0)
+        folder.write_metrics(0, tasks.get("val", {}), tasks.get("test", {}))
     return model

@@ -2,12 +2,21 @@
 
 ``config.yaml`` holds every setting, ``environment.json`` versions, device and data hashes, ``history.jsonl`` a line an
 epoch, ``best.pt`` the selected weights, ``last.pt`` all that a resume needs, ``metrics.json`` the result.
+
+A run is finished when it has a metrics.json, which is written last. Before it comes ``seal.json``, the SHA-256 of the
+other files and of metrics.json itself; runs older than that have none. Going on with a finished run removes both first.
+``best-of-last.pt`` is there only between the writing of a better best.pt and that of last.pt: the best weights that
+last.pt knows. While a run is going on its folder is locked.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +27,22 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import load_dataset, modalities, same_fingerprint
+from bm3_pyg.data.reading import file_sha256
 from bm3_pyg.errors import ConfigError, RunError, one_line, shown
-from bm3_pyg.files import append_text, atomic_file, is_taken, make_folder, write_text
+from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE
+from bm3_pyg.files import append_text, atomic_file, clear_leftovers, is_taken, locked_folder, write_text
 from bm3_pyg.models import model_named, option_names
 from bm3_pyg.protocols import trains
 from bm3_pyg.train.config import RESUMABLE, TrainConfig
 from bm3_pyg.train.environment import environment
-from bm3_pyg.train.run_files import SCHEMA, RunFiles, is_finished, read_config
+from bm3_pyg.train.run_files import SCHEMA, SEAL_FILE, RunFiles, is_finished, read_config
 from bm3_pyg.train.same_data import refuse_other_data, told_of
 from bm3_pyg.train.settings import unknown_key
+
+SPARE = "best-of-last.pt"
+KEPT_FILES = (USERS_FILE, POSITIVES_FILE, BEYOND_FILE)
+SEALED = ("config.yaml", "environment.json", "history.jsonl", "best.pt", *KEPT_FILES)
+"""Files that ``seal.json`` holds the SHA-256 of, beside metrics.json."""
 
 
 @dataclass(frozen=True)
@@ -35,35 +51,68 @@ class RunFolder:
 
     path: Path
     config: dict[str, Any]
+    environment: dict[str, Any]
+    resumed: bool = False
 
     @classmethod
+    @contextmanager
     def open(
         cls, path: Path, model: nn.Module, data: HeteroData, config: TrainConfig, resume: bool = False
-    ) -> RunFolder:
-        """Start a run in ``path``, or with ``resume`` take up the one there.
+    ) -> Iterator[RunFolder]:
+        """Hold the folder ``path`` for a new run, or with ``resume`` for the one there; nothing is changed yet.
 
         Raises:
-            RunError: if ``path`` exists without ``resume``, or holds another run.
+            RunError: if ``path`` is in use, exists without ``resume``, or holds another run.
             WriteError: if ``path`` cannot be written.
         """
         told = told_of(data)
         settings = _settings(model, data, config, told["fingerprint"])
+        here = {**environment(model), "data": told}
         if resume:
-            saved = read_config(path)
-            refuse_other_data(path, saved["dataset"], data, told)
-            _check_same_run(saved, settings, path)
-            begun = trains(model) and (path / "best.pt").exists()
-            if begun and not (path / "last.pt").exists():
-                raise RunError(f"{path / 'last.pt'}: no such checkpoint, the run cannot be resumed")
-        else:
-            check_new(path)
-        folder = cls(path, settings)
-        make_folder(path)
-        write_text(path / "config.yaml", yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
-        details = {**environment(device), "data": told}
-        write_text(path / "environment.json", json.dumps(details, indent=2) + "\n")
-        return folder
+            read_config(path)
+        with locked_folder(path):
+            if resume:
+                saved = read_config(path)
+                refuse_other_data(path, saved["dataset"], data, told)
+                _check_same_run(saved, settings, path)
+                _check_same_kernels(_environment(path), here, path)
+                begun = trains(model) and (path / "best.pt").exists()
+                if begun and not (path / "last.pt").exists():
+                    raise RunError(f"{path / 'last.pt'}: no such checkpoint, the run cannot be resumed")
+            else:
+                check_new(path)
+            yield cls(path, settings, here, resume)
+
+    def begin(
+        self, epoch: int = 0, best_epoch: int = 0, best: Mapping[str, float] | None = None
+    ) -> list[dict[str, Any]]:
+        """Begin, or go on after ``epoch``, with ``best`` of ``best_epoch`` as the best figures; the history so far.
+
+        From here on the run is not finished. What a failure or a kill leaves can be begun or resumed.
+
+        Raises:
+            RunError: the history or best.pt does not go with that; nothing is changed then.
+        """
+        history = RunFiles(self.path).history(epoch) if epoch else []
+        self._check_best(best_epoch, best, history)
+        clear_leftovers(self.path)
+        try:
+            with atomic_file(self.path / "config.yaml") as temporary:
+                temporary.write_text(yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+                self._unseal()  # once it is certain that something can be written
+            sessions = self.environment
+            if self.resumed and (before := _environment(self.path)):
+                again = {"after_epoch": epoch, **self.environment}
+                sessions = {**before, "resumed": [*before.get("resumed", []), again]}
+            write_text(self.path / "environment.json", json.dumps(sessions, indent=2) + "\n")
+        except BaseException:
+            if not self.resumed:
+                for name in ("config.yaml", "environment.json"):
+                    (self.path / name).unlink(missing_ok=True)
+            raise
+        self._settle_best(best_epoch)
+        self.write_history(history)
+        return history
 
     def has_last(self) -> bool:
         return (self.path / "last.pt").exists()
@@ -71,6 +120,7 @@ class RunFolder:
     def save_last(self, checkpoint: dict[str, Any]) -> None:
         settings = _plain({name: self.config[name] for name in ("model", "train")})
         self._save("last.pt", {"schema": SCHEMA, "settings": settings, **checkpoint})
+        (self.path / SPARE).unlink(missing_ok=True)
 
     def load_last(self, device: torch.device) -> dict[str, Any]:
         """What last.pt holds.
@@ -84,16 +134,31 @@ class RunFolder:
             _check_same_settings(saved, self.config, f"{self.path / 'last.pt'}: was written by another run")
         return last
 
-    def save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
+    def save_best(self, weights: dict[str, Tensor], epoch: int, spare: bool = False) -> None:
+        """Write best.pt. ``spare``: what it held is the best that last.pt knows, and stays until last.pt is written."""
+        best = self.path / "best.pt"
+        if spare and best.exists() and not (self.path / SPARE).exists():
+            try:
+                os.link(best, self.path / SPARE)
+            except OSError:  # a file system without links
+                with atomic_file(self.path / SPARE) as temporary:
+                    shutil.copyfile(best, temporary)
         fingerprint_ = self.config["dataset"]["fingerprint"]
         content = {"schema": SCHEMA, "fingerprint": fingerprint_, "epoch": epoch, "model": weights}
         self._save("best.pt", {**content, "settings": _plain(self.config["model"])})
 
-    def load_best(self, device: torch.device) -> dict[str, Tensor]:
-        weights: dict[str, Tensor] = RunFiles(self.path).best(device)["model"]
+    def load_best(self, device: torch.device, epoch: int) -> dict[str, Tensor]:
+        """The weights of best.pt, which must be those of ``epoch``."""
+        best = RunFiles(self.path).best(device)
+        if best["epoch"] != epoch:
+            raise RunError(
+                f"{self.path / 'best.pt'}: weights of epoch {best['epoch']}, expected those of epoch {epoch}, the "
+                "best so far; they are made again if the run goes on for more epochs"
+            )
+        weights: dict[str, Tensor] = best["model"]
         return weights
 
-    def check_best(self, epoch: int, val: Mapping[str, float], history: Sequence[Mapping[str, Any]]) -> None:
+    def _check_best(self, epoch: int, val: Mapping[str, float] | None, history: Sequence[Mapping[str, Any]]) -> None:
         """Raise :class:`RunError` unless best.pt holds the weights of ``epoch``, with figures ``val``, or later ones.
 
         Later ones, where the run was stopped between the writing of best.pt and of last.pt: it comes there again.
@@ -108,12 +173,23 @@ class RunFolder:
     def append_history(self, record: dict[str, Any]) -> None:
         append_text(self.path / "history.jsonl", json.dumps(record) + "\n")
 
-    def rewind_history(self, epoch: int) -> list[dict[str, Any]]:
-        """Forget what was written after ``epoch``, and return the rest."""
-        path = self.path / "history.jsonl"
-        records = RunFiles(self.path).history(epoch) if epoch or path.exists() else []
-        write_text(path, "".join(json.dumps(record) + "\n" for record in records))
-        return records
+    def write_history(self, records: Sequence[Mapping[str, Any]]) -> None:
+        write_text(self.path / "history.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
+    def _settle_best(self, epoch: int) -> None:
+        """best.pt as last.pt knows it: of ``epoch``, where a kill came after a better one and before last.pt."""
+        spare, best = self.path / SPARE, self.path / "best.pt"
+        if not spare.exists():
+            return
+        if best.exists() and RunFiles(self.path).best(torch.device("cpu"))["epoch"] == epoch:
+            spare.unlink()
+        else:
+            spare.replace(best)
+
+    def _unseal(self) -> None:
+        """The run goes on: what it ended with is no longer its result, whatever may interrupt it."""
+        for name in ("metrics.json", SEAL_FILE, *KEPT_FILES):
+            (self.path / name).unlink(missing_ok=True)
 
     def write_metrics(self, best_epoch: int, val: dict[str, float], test: dict[str, float]) -> None:
         metrics = {
@@ -125,7 +201,11 @@ class RunFolder:
             "val": val,
             "test": test,
         }
-        write_text(self.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+        text = json.dumps(metrics, indent=2) + "\n"
+        files = {name: file_sha256(self.path / name) for name in SEALED if (self.path / name).exists()}
+        files["metrics.json"] = hashlib.sha256(text.encode()).hexdigest()
+        write_text(self.path / SEAL_FILE, json.dumps({"schema": SCHEMA, "files": files}, indent=2) + "\n")
+        write_text(self.path / "metrics.json", text)
 
     def _save(self, name: str, content: dict[str, Any]) -> None:
         with atomic_file(self.path / name) as temporary:
@@ -220,6 +300,11 @@ def _check_trained_with(settings: dict[str, Any], name: str, model: Any, run: Pa
             )
 
 
+def _environment(run: Path) -> dict[str, Any]:
+    """``environment.json`` of a run directory, empty where a kill came before it."""
+    return RunFiles(run).environment() if (run / "environment.json").exists() else {}
+
+
 def _plain(settings: Any) -> Any:
     """Settings as config.yaml gives them back: without tuples and the like."""
     return yaml.safe_load(yaml.safe_dump(settings))
@@ -237,6 +322,16 @@ def _settings(model: nn.Module, data: HeteroData, config: TrainConfig, fingerpri
         "model": {"name": type(model).__name__.lower(), "options": getattr(model, "options", {})},
         "train": asdict(config),
     }
+
+
+def _check_same_kernels(before: dict[str, Any], here: dict[str, Any], path: Path) -> None:
+    """The same seed under other kernels is another run; runs older than the record of kernels are taken as they are."""
+    was, found = before.get("kernels"), here["kernels"]
+    if was not in (None, found):
+        raise RunError(
+            f"{path}: was trained with the kernels {was} on {before.get('device')}, found {found} on {here['device']}; "
+            f"set BM3_KERNELS={was} to go on there"
+        )
 
 
 def _check_same_run(saved: dict[str, Any], settings: dict[str, Any], path: Path) -> None:

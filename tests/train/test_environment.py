@@ -8,7 +8,7 @@ from bm3_pyg.train.environment import environment, peak_memory_mb
 
 
 def test_the_environment_names_what_a_repeat_needs() -> None:
-    found = environment(torch.device("cpu"))
+    found = environment(torch.nn.Linear(1, 1))
     assert json.loads(json.dumps(found)) == found
     assert found["packages"].keys() >= {"bm3-pyg", "torch", "torch-geometric", "numpy"}
     assert found["threads"] == torch.get_num_threads()

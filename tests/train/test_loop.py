@@ -45,7 +45,16 @@ def test_training_lowers_the_loss_and_records_every_epoch(small_data: HeteroData
     assert seen == result.history
     lines = (tmp_path / "run/history.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == result.history
-    names = {"config.yaml", "environment.json", "history.jsonl", "best.pt", "last.pt", "metrics.json", *KEPT}
+    names = {
+        "config.yaml",
+        "environment.json",
+        "history.jsonl",
+        "best.pt",
+        "last.pt",
+        "metrics.json",
+        "seal.json",
+        *KEPT,
+    }
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
 
 
@@ -297,7 +306,7 @@ def test_a_model_without_a_loss_makes_a_run_of_epoch_0(small_data: HeteroData, t
     assert result.test == evaluate(model, small_data, "test")
     assert [record["epoch"] for record in result.history] == [0]
     assert seen == result.history == [json.loads((tmp_path / "run/history.jsonl").read_text())]
-    names = {"config.yaml", "environment.json", "history.jsonl", "best.pt", "metrics.json", *KEPT}
+    names = {"config.yaml", "environment.json", "history.jsonl", "best.pt", "metrics.json", "seal.json", *KEPT}
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
     loaded, _ = load_run(tmp_path / "run", data=small_data)
     assert evaluate(loaded, small_data) == result.test

@@ -12,7 +12,6 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_dataset, load_run
 from bm3_pyg.errors import RunError, WriteError
-from bm3_pyg.train.run import RunFolder
 
 
 def trained(data: HeteroData, out: Path, **options: Any) -> BM3:
@@ -115,7 +114,7 @@ def test_weights_that_do_not_fit_the_configuration(small_data: HeteroData, tmp_p
 def test_a_folder_that_cannot_be_written(small_data: HeteroData, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WriteError, match="cannot be written"):
-        RunFolder.open(tmp_path / "file" / "run", BM3.from_data(small_data), small_data, TrainConfig())
+        fit(BM3.from_data(small_data), small_data, out=tmp_path / "file" / "run")
 
 
 @pytest.mark.parametrize(
