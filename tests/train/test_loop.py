@@ -201,7 +201,8 @@ def test_epochs_after_the_last_checkpoint_are_done_again(small_data: HeteroData,
     last = (tmp_path / "run/last.pt").read_bytes()
     fit(model_of(small_data), small_data, config(max_epochs=4), tmp_path / "run", resume=True)
     (tmp_path / "run/last.pt").write_bytes(last)
-    (tmp_path / "run/metrics.json").unlink()
+    for name in ("metrics.json", "seal.json"):
+        (tmp_path / "run" / name).unlink()
     with (tmp_path / "run/history.jsonl").open("a") as file:
         file.write('{"epoch": 5, "lo')
     found = fit(model_of(small_data), small_data, config(max_epochs=5), tmp_path / "run", resume=True)
@@ -219,7 +220,7 @@ def test_resuming_a_finished_run_changes_nothing(small_data: HeteroData, tmp_pat
 def test_a_run_killed_before_its_first_checkpoint_starts_again(small_data: HeteroData, tmp_path: Path) -> None:
     expected = fit(model_of(small_data), small_data, config(), tmp_path / "whole")
     fit(model_of(small_data), small_data, config(max_epochs=1), tmp_path / "run")
-    for name in ("last.pt", "best.pt", "history.jsonl", "metrics.json"):
+    for name in ("last.pt", "best.pt", "history.jsonl", "metrics.json", "seal.json"):
         (tmp_path / "run" / name).unlink()
     found = fit(model_of(small_data), small_data, config(), tmp_path / "run", resume=True)
     assert strip_times(found.history) == strip_times(expected.history)
