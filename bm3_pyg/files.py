@@ -176,7 +176,7 @@ def _lock(path: Path) -> int:
                 path.mkdir(parents=True, exist_ok=True)
                 handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
             except (FileNotFoundError, FileExistsError):
-                if os.path.lexists(path) and not path.is_dir():
+                if path.is_file():
                     raise
                 continue  # whoever held it has just removed the empty folder
         try:
