@@ -48,11 +48,11 @@ def test_values_are_averaged_over_the_seeds_asked_for(tmp_path: Path, make_run: 
 
 @pytest.fixture
 def trained(shop: Path, tmp_path: Path) -> Path:
-    """A run of two epochs whose folder holds no per-user values."""
+    """A run of two epochs whose folder holds no per-user values, nor a seal that knows of them."""
     data = load_dataset(shop)
     out = tmp_path / "trained"
     fit(build_model(data, {"embedding_dim": 8}, 0, "cpu"), data, TrainConfig(max_epochs=2), out, verbose=False)
-    for name in ("test_users.parquet", "test_positives.parquet", "beyond.json"):
+    for name in ("seal.json", "test_users.parquet", "test_positives.parquet", "beyond.json"):
         (out / name).unlink(missing_ok=True)
     return out
 
