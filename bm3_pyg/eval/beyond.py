@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.metrics import LinkPredAveragePopularity, LinkPredCoverage
+from torch_geometric.metrics import LinkPredCoverage
 
 from bm3_pyg.data import edges_of
 
@@ -46,12 +46,13 @@ def _coverage(listed: Tensor, num_items: int) -> float:
 
 
 def _popularity(ids: Tensor, lengths: Tensor, data: HeteroData) -> float:
+    """LinkPredAveragePopularity's value, of lists of any lengths, in double precision."""
     edges = edges_of(data, "train").unique(dim=1)
-    popularity = torch.bincount(edges[1], minlength=data["item"].num_nodes).double()
-    metric = LinkPredAveragePopularity(ids.size(1), popularity).double()
-    for length in lengths[lengths > 0].unique():  # the metric takes lists of one length only
-        metric.update(ids[lengths == length, :length], NONE)
-    return float(metric.compute())
+    popularity = torch.bincount(edges[1], minlength=data["item"].num_nodes + 1).double()  # 0 where nothing is listed
+    listed = lengths > 0
+    if not listed.any():
+        return 0.0
+    return float((popularity[ids[listed]].sum(1) / lengths[listed]).mean())
 
 
 def _personalization(ids: Tensor) -> float:

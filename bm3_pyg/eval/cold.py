@@ -12,7 +12,7 @@ from bm3_pyg.data.graph import missing_of
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.eval.ranking import RankingTask, ranking_task
 from bm3_pyg.nn import BM3
-from bm3_pyg.protocols import Recommender, Scorer
+from bm3_pyg.protocols import Recommender, Scorer, ranking_mode, unwrapped
 
 BLOCK = 1024  # items whose features are projected at once
 
@@ -52,6 +52,11 @@ def with_cold_items(model: Recommender, data: HeteroData) -> ColdItems:
     Raises:
         ConfigError: for another model, or one without modalities.
     """
+    with ranking_mode(model) as model:
+        return _placed(model, data)
+
+
+def _placed(model: Recommender, data: HeteroData) -> ColdItems:
     if not isinstance(model, BM3):
         raise ConfigError(f"cold items: got {type(model).__name__}, expected a BM3 model, which learns to place them")
     if not model.features:
@@ -89,17 +94,17 @@ def held_out_scorer(model: Recommender, data: HeteroData) -> Scorer:
     """The scorer for :func:`held_out_task`: the model's own, or that of :func:`with_cold_items` if that is needed and
     the model is a BM3 with modalities.
     """
-    able = isinstance(model, BM3) and len(model.features) > 0
+    able = isinstance(unwrapped(model), BM3) and len(unwrapped(model).features) > 0
     return (with_cold_items(model, data) if able and is_cold_split(data) else model).scorer()
 
 
 def _from_features(model: BM3, data: HeteroData, rows: Tensor) -> Tensor:
     """The sum of f(h_m) over the modalities that each item of ``rows`` [n] has, [n, D]."""
-    device = model.item_embedding.device
+    like = model.item_embedding
     own = {name: ~torch.from_numpy(missing_of(data, name))[rows] for name in model.features}
     none = ~torch.stack([*own.values()]).any(0)
-    total = torch.zeros(rows.numel(), model.item_embedding.size(1), device=device)
+    total = like.new_zeros(rows.numel(), like.size(1))
     for name, table in model.features.items():
-        latent = model.objective.predictor(table.project(rows.to(device), model.projections[name]))
-        total += latent * (own[name] | none).to(device)[:, None]
+        latent = model.objective.predictor(table.project(rows.to(like.device), model.projections[name]))
+        total += latent * (own[name] | none).to(like.device)[:, None]
     return total

@@ -10,10 +10,11 @@ from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.eval.ranking import check_range
+from bm3_pyg.eval.ranking import check_range, ids_of
 from bm3_pyg.eval.recommend import recommend
 from bm3_pyg.nn import BM3
-from bm3_pyg.protocols import Recommender, Scorer
+from bm3_pyg.ops.places import add_rows
+from bm3_pyg.protocols import Recommender, Scorer, ranking_mode, unwrapped
 
 
 @torch.no_grad()
@@ -40,9 +41,10 @@ def recommend_new(
 
     Raises:
         ConfigError: for another model, or if k is not a positive integer.
-        DataError: if an item is out of range.
+        DataError: if an item is out of range, or not an integer.
     """
     users, items = embed_new_users(model, histories)
+    model = unwrapped(model)
     assert isinstance(model, BM3)
     known = HeteroData()
     known["user"].num_nodes, known["item"].num_nodes = users.size(0), items.size(0)
@@ -87,16 +89,21 @@ def embed_new_users(model: Recommender, histories: Sequence[Sequence[int]]) -> t
 
     Raises:
         ConfigError: for another model.
-        DataError: if an item is out of range.
+        DataError: if an item is out of range, or not an integer.
     """
-    if not isinstance(model, BM3):
-        raise ConfigError(f"new users: got {type(model).__name__}, expected a BM3 model")
+    with ranking_mode(model) as model:
+        if not isinstance(model, BM3):
+            raise ConfigError(f"new users: got {type(model).__name__}, expected a BM3 model")
+        return _embedded(model, histories)
+
+
+def _embedded(model: BM3, histories: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     edges = _edges(histories)
     check_range("item", edges[1], model.num_items)
     edges = edges.to(model.item_embedding.device)
     targets = normalize(model.forward()[1], dim=1)
     rows, items_of = edges[:, _popularity(model)[edges[1]] > 0]
-    sums = targets.new_zeros(len(histories), targets.size(1)).index_add_(0, rows, targets[items_of])
+    sums = add_rows(targets.new_zeros(len(histories), targets.size(1)), rows, targets[items_of])
     users, items = model.embed()
     return normalize(sums, dim=1) * users.norm(dim=1).mean(), items
 
@@ -109,6 +116,6 @@ def _popularity(model: BM3) -> Tensor:
 def _edges(histories: Sequence[Sequence[int]]) -> Tensor:
     """Distinct (user, item) pairs [2, n]."""
     users = torch.repeat_interleave(torch.tensor([len(history) for history in histories], dtype=torch.long))
-    items = torch.tensor([int(item) for history in histories for item in history], dtype=torch.long)
+    items = ids_of("item", [item for history in histories for item in history])
     pairs: Tensor = torch.stack([users, items]).unique(dim=1)
     return pairs

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.metrics import (
-    LinkPredHitRatio,
-    LinkPredMAP,
-    LinkPredMetricCollection,
-    LinkPredMRR,
-    LinkPredNDCG,
-    LinkPredPrecision,
-    LinkPredRecall,
-)
 
 from bm3_pyg.data import edges_of
-from bm3_pyg.errors import ConfigError, DataError, check_number
+from bm3_pyg.errors import ConfigError, DataError, one_line
+from bm3_pyg.eval.metrics import measured, metrics_at
 from bm3_pyg.ops import masked_topk
-from bm3_pyg.protocols import Recommender, Scorer
+from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
-METRICS = {
-    "recall": LinkPredRecall,
-    "ndcg": LinkPredNDCG,
-    "precision": LinkPredPrecision,
-    "map": LinkPredMAP,
-    "mrr": LinkPredMRR,
-    "hitrate": LinkPredHitRatio,
-}
 SPLITS = ("train", "val", "test")
 HIDDEN = {"train": ("train",), "seen": ("train", "val")}
 TOP_K = (5, 10, 20, 50)
@@ -97,6 +82,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics of a full ranking, means over the users with positives in ``split`` and training interactions.
 
+    The model ranks in eval mode, and every submodule has its mode back afterwards; so in all that ranks.
+
     Args:
         model: any recommender.
         data: the dataset.
@@ -116,15 +103,16 @@ def evaluate(
         with ``sampled=100``, ``{"sampled-100 mrr": ..., "sampled-100 hits@1": ..., ...}``.
 
     Raises:
-        ConfigError: for an unknown split or mask, or a k below 1.
+        ConfigError: for an unknown split or mask, a k out of range, or a model that is no recommender.
         DataError: if no user has positives in the split, or a candidate is out of range.
     """
     task = ranking_task(data, split, mask, candidates)
-    if sampled is None:
-        return rank(model.scorer(), task, k, memory_mb)
-    from bm3_pyg.eval.sampled import rank_sampled
+    with ranking_mode(model) as model:
+        if sampled is None:
+            return rank(model.scorer(), task, k, memory_mb)
+        from bm3_pyg.eval.sampled import rank_sampled
 
-    return rank_sampled(model.scorer(), task, data, sampled, seed, memory_mb)
+        return rank_sampled(model.scorer(), task, data, sampled, seed, memory_mb)
 
 
 def ranking_task(
@@ -162,20 +150,20 @@ def ranking_task(
 
 @torch.no_grad()
 def rank(scorer: Scorer, task: RankingTask, k: Sequence[int] = TOP_K, memory_mb: int = MEMORY_MB) -> dict[str, float]:
-    """Rank all items for each user of ``task`` and measure the ranking; see :func:`evaluate`."""
-    if not isinstance(k, Sequence) or not k:
-        raise ConfigError(f"k: got {k!r}, expected cut-offs such as (10, 20)")
-    for cutoff in k:
-        check_number("k", cutoff, int, 1)
-    metrics = LinkPredMetricCollection({f"{name}@{c}": metric(k=c) for c in k for name, metric in METRICS.items()})
-    metrics.double()
+    """Rank all items for each user of ``task`` and measure the ranking; see :func:`evaluate`.
+
+    The scorer's model is left in the mode it is in: see :func:`bm3_pyg.protocols.ranking_mode`.
+    """
+    metrics = metrics_at(k)
+    totals = dict.fromkeys(metrics, 0.0)
     device = scorer(task.users[:1]).device
     hidden, barred = task.hidden.to(device), None if task.barred is None else task.barred.to(device)
     size = block_size(task.num_items, memory_mb)
     for users in task.users.split(USERS):
         ids = torch.cat([best_items(scorer, block, hidden, barred, max(k)) for block in users.split(size)])
-        metrics.update(ids, task.positives.pairs(users))
-    return {name: float(value) for name, value in metrics.compute().items()}
+        for name, values in measured(metrics, ids, task.positives.pairs(users)).items():
+            totals[name] += float(values.sum())
+    return {name: total / task.users.numel() for name, total in totals.items()}
 
 
 def best_items(scorer: Scorer, users: Tensor, hidden: Ragged, barred: Tensor | None, k: int) -> Tensor:
@@ -199,13 +187,33 @@ def others(candidates: Tensor | Sequence[int], num_items: int) -> Tensor:
     """[I] bool, true for the items that are not ``candidates``.
 
     Raises:
-        DataError: if a candidate is out of range.
+        DataError: as :func:`ids_of`.
     """
-    candidates = torch.as_tensor(candidates, dtype=torch.long, device="cpu").view(-1)
-    check_range("candidate", candidates, num_items)
+    candidates = ids_of("candidate", candidates, num_items)
     barred = torch.ones(num_items, dtype=torch.bool)
     barred[candidates] = False
     return barred
+
+
+def ids_of(what: str, ids: Any, size: int | None = None) -> Tensor:
+    """``ids`` [n] as int64 on the CPU.
+
+    Raises:
+        DataError: for anything but integers, such as a boolean mask, or for one outside [0, size).
+    """
+    try:
+        found = torch.as_tensor(ids, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{what}: got {type(ids).__name__}, expected integer ids ({one_line(error)})") from None
+    if found.numel() == 0:
+        return torch.empty(0, dtype=torch.long)
+    if found.dtype == torch.bool or found.is_floating_point() or found.is_complex() or found.dim() > 1:
+        way_out = "; mask.nonzero().view(-1) gives those of a mask" if found.dtype == torch.bool else ""
+        raise DataError(f"{what}: got {found.dtype} {list(found.shape)}, expected integer ids [n]{way_out}")
+    found = found.long().view(-1)
+    if size is not None:
+        check_range(what, found, size)
+    return found
 
 
 def check_range(what: str, ids: Tensor, size: int) -> None:

@@ -10,9 +10,10 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import DataError, check_number
-from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, block_size, check_numbers, check_range, others
+from bm3_pyg.eval.metrics import LARGEST_K
+from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, block_size, check_numbers, check_range, ids_of, others
 from bm3_pyg.ops import masked_topk
-from bm3_pyg.protocols import Recommender
+from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
 
 @torch.no_grad()
@@ -29,21 +30,32 @@ def recommend(
     Args:
         model: any recommender.
         users: [B] user ids (positions, not the ids of the source files: see :func:`bm3_pyg.data.index_of`).
-        k: length of the lists.
+        k: length of the lists, at most a million.
         exclude: a dataset whose interactions (training, validation and test) are not recommended again.
         candidates: item ids to choose from; all items by default.
         memory_mb: size in MiB of a block of scores.
 
     Returns:
-        Item ids [B, k] and scores [B, k]; where fewer than k items are left, id -1 and score -inf.
+        Item ids [B, k] and scores [B, k], both on the CPU; where fewer than k items are left, id -1 and score -inf.
 
     Raises:
-        ConfigError: if k is not a positive integer.
-        DataError: if a user or a candidate is out of range.
+        ConfigError: if k is not a positive integer, or the model is no recommender.
+        DataError: if a user or a candidate is out of range, or not an integer.
     """
-    check_number("k", k, int, 1)
-    users = torch.as_tensor(users, dtype=torch.long).view(-1)
-    scorer = model.scorer()
+    check_number("k", k, int, 1, LARGEST_K + 1)
+    with ranking_mode(model) as model:
+        users = ids_of("user", users, getattr(model, "num_users", None))
+        return _recommend(model.scorer(), users, k, exclude, candidates, memory_mb)
+
+
+def _recommend(
+    scorer: Scorer,
+    users: Tensor,
+    k: int,
+    exclude: HeteroData | None,
+    candidates: Tensor | Sequence[int] | None,
+    memory_mb: int,
+) -> tuple[Tensor, Tensor]:
     if users.numel() == 0:
         return users.new_empty(0, k), torch.empty(0, k)
     some_scores = scorer(users[:1].clamp(0, 0))

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from bm3_pyg.errors import ConfigError, check_number
-from bm3_pyg.eval.ranking import MEMORY_MB, block_size, check_range
+from bm3_pyg.eval.metrics import LARGEST_K
+from bm3_pyg.eval.ranking import MEMORY_MB, block_size, ids_of
 from bm3_pyg.ops import masked_topk
-from bm3_pyg.protocols import Recommender
+from bm3_pyg.protocols import Recommender, ranking_mode
 
 
 class Embedder(Recommender, Protocol):
@@ -29,11 +30,13 @@ def embeddings_of(model: Recommender) -> tuple[Tensor, Tensor]:
     Raises:
         ConfigError: if the model has no embeddings, as Popularity and ItemKNN have none.
     """
-    embed = getattr(model, "embed", None)
-    if embed is None:
-        raise ConfigError(f"model: {type(model).__name__} has no embeddings, expected one with embed(), such as BM3")
-    users, items = embed()
-    return users, items
+    with ranking_mode(model) as model:
+        embed = getattr(model, "embed", None)
+        if embed is None:
+            name = type(model).__name__
+            raise ConfigError(f"model: {name} has no embeddings, expected one with embed(), such as BM3")
+        users, items = embed()
+        return users, items
 
 
 @torch.no_grad()
@@ -54,21 +57,19 @@ def similar_items(
         memory_mb: size in MiB of a block of cosines.
 
     Returns:
-        Item ids [B, k] and cosines [B, k]; where fewer than k items are left, id -1 and cosine -inf.
+        Item ids [B, k] and cosines [B, k], both on the CPU; where fewer than k items are left, id -1 and cosine -inf.
 
     Raises:
         ConfigError: if k is not a positive integer, or the model has no embeddings.
-        DataError: if an item or a candidate is out of range.
+        DataError: if an item or a candidate is out of range, or not an integer.
     """
-    check_number("k", k, int, 1)
+    check_number("k", k, int, 1, LARGEST_K + 1)
     table = torch.nn.functional.normalize(embeddings_of(model)[1], dim=1)
     num_items = table.size(0)
-    items = torch.as_tensor(items, dtype=torch.long, device="cpu").view(-1)
-    check_range("item", items, num_items)
+    items = ids_of("item", items, num_items)
     pool = torch.arange(num_items)
     if candidates is not None:
-        pool = torch.as_tensor(candidates, dtype=torch.long, device="cpu").view(-1).unique()
-        check_range("candidate", pool, num_items)
+        pool = ids_of("candidate", candidates, num_items).unique()
     others = table[pool.to(table.device)]
 
     ids = items.new_full((items.numel(), k), -1)

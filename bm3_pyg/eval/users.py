@@ -11,15 +11,15 @@ import polars as pl
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.metrics.link_pred import LinkPredMetricData
 
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import check_number
 from bm3_pyg.eval.beyond import beyond_accuracy
 from bm3_pyg.eval.cold import held_out_scorer, held_out_task
-from bm3_pyg.eval.ranking import MEMORY_MB, METRICS, RankingTask, best_items, block_size, ranking_task
+from bm3_pyg.eval.metrics import measured, metrics_at
+from bm3_pyg.eval.ranking import MEMORY_MB, RankingTask, best_items, block_size, ranking_task
 from bm3_pyg.files import atomic_file, write_text
-from bm3_pyg.protocols import Recommender, Scorer
+from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
 USERS_FILE = "test_users.parquet"
 POSITIVES_FILE = "test_positives.parquet"
@@ -33,10 +33,10 @@ def user_metrics(
 ) -> pl.DataFrame:
     """A row for each evaluated user: user (its index), training_interactions, positives, recall@k and ndcg@k.
 
-    The means of the metrics are those of :func:`bm3_pyg.eval.ranking.evaluate`, which explains the arguments, but for
-    what it loses by summing Recall in float32.
+    The means of the metrics are those of :func:`bm3_pyg.eval.ranking.evaluate`, which explains the arguments.
     """
-    return _users_table(_ranked(model.scorer(), ranking_task(data, split, mask), max(k)), data, k)
+    with ranking_mode(model) as model:
+        return _users_table(_ranked(model.scorer(), ranking_task(data, split, mask), max(k)), data, k)
 
 
 def positive_hits(
@@ -46,7 +46,8 @@ def positive_hits(
 
     ``hit`` is true where the item is among the user's first k.
     """
-    return _positives_table(_ranked(model.scorer(), ranking_task(data, split, mask), k), data, k)
+    with ranking_mode(model) as model:
+        return _positives_table(_ranked(model.scorer(), ranking_task(data, split, mask), k), data, k)
 
 
 def write_user_metrics(model: Recommender, data: HeteroData, folder: str | Path, mask: str = "train") -> None:
@@ -61,7 +62,8 @@ def write_user_metrics(model: Recommender, data: HeteroData, folder: str | Path,
     if not edges_of(data, "test").size(1):
         return
     folder = Path(folder)
-    ranked = _ranked(held_out_scorer(model, data), held_out_task(data, "test", mask), max(CUTOFFS))
+    with ranking_mode(model) as model:
+        ranked = _ranked(held_out_scorer(model, data), held_out_task(data, "test", mask), max(CUTOFFS))
     tables = {
         USERS_FILE: _users_table(ranked, data, CUTOFFS),
         POSITIVES_FILE: _positives_table(ranked, data, max(CUTOFFS)),
@@ -84,22 +86,21 @@ class _Ranked:
 @torch.no_grad()
 def _ranked(scorer: Scorer, task: RankingTask, k: int) -> _Ranked:
     check_number("k", k, int, 1)
-    hidden = task.hidden.to(scorer(task.users[:1]).device)
+    device = scorer(task.users[:1]).device
+    hidden, barred = task.hidden.to(device), None if task.barred is None else task.barred.to(device)
     blocks = task.users.split(block_size(task.num_items, MEMORY_MB))
-    return _Ranked(task, torch.cat([best_items(scorer, users, hidden, task.barred, k) for users in blocks]))
+    return _Ranked(task, torch.cat([best_items(scorer, users, hidden, barred, k) for users in blocks]))
 
 
 def _users_table(ranked: _Ranked, data: HeteroData, k: Sequence[int]) -> pl.DataFrame:
     users = ranked.task.users
-    found = LinkPredMetricData(ranked.ids, ranked.task.positives.pairs(users))
     columns = {
         "user": users,
         "training_interactions": _degrees(data, 0, "user")[users],
         "positives": ranked.task.positives.count()[users],
     }
-    for name in NAMES:
-        for cutoff in k:
-            columns[f"{name}@{cutoff}"] = METRICS[name](k=cutoff).double()._compute(found).double()
+    values = measured(metrics_at(k, NAMES), ranked.ids, ranked.task.positives.pairs(users))
+    columns |= {f"{name}@{cutoff}": values[f"{name}@{cutoff}"] for name in NAMES for cutoff in k}
     return pl.DataFrame({name: column.numpy() for name, column in columns.items()})
 
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from bm3_pyg import recommend
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import ConfigError, DataError
+from bm3_pyg.eval import similar_items
 
 
 def naive(scores: torch.Tensor, user: int, k: int, hidden: set[int], candidates: list[int] | None) -> list[int]:
@@ -60,3 +62,31 @@ def test_a_list_of_no_length_is_refused(fixed: Any) -> None:
 def test_a_user_the_model_does_not_have_is_refused_without_a_dataset_too(fixed: Any) -> None:
     with pytest.raises(DataError, match=r"^user: got ids up to 9, more than the model has"):
         recommend(fixed(torch.randn(9, 4)), [2, 9], 2)
+
+
+@pytest.mark.parametrize(
+    ("ids", "found"),
+    [
+        ([0.0, 1.0], r"torch.float32 \[2\]"),
+        (torch.tensor([True, False, True]), r"torch.bool \[3\], expected integer ids \[n\]; mask.nonzero"),
+        ([[0, 1], [1, 2]], r"torch.int64 \[2, 2\]"),
+        (["a", "b"], "list, expected integer ids"),
+        (np.array([1.5]), r"torch.float64 \[1\]"),
+    ],
+)
+def test_ids_are_integers(fixed: Any, ids: Any, found: str) -> None:
+    model = fixed(torch.randn(5, 6))
+    model.embed = lambda: (torch.randn(5, 2), torch.randn(6, 2))
+    for what, call in (
+        ("user", lambda: recommend(model, ids)),
+        ("candidate", lambda: recommend(model, [0], candidates=ids)),
+        ("item", lambda: similar_items(model, ids)),
+        ("candidate", lambda: similar_items(model, [0], candidates=ids)),
+    ):
+        with pytest.raises(DataError, match=f"^{what}: got {found}"):
+            call()
+
+
+def test_an_absurd_k_is_refused(fixed: Any) -> None:
+    with pytest.raises(ConfigError, match="k: got 10000000000, expected an integer at least 1 and below"):
+        recommend(fixed(torch.randn(5, 6)), [0], k=10**10)
