@@ -12,11 +12,12 @@ from bm3_pyg.data.graph import training_of
 from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
 from bm3_pyg.models.negatives import Negatives
 from bm3_pyg.names import check_option
+from bm3_pyg.nn.base import EmbeddingModel, check_batch
 from bm3_pyg.ops import build_graph
-from bm3_pyg.protocols import Scorer
+from bm3_pyg.ops.places import take_rows
 
 
-class BPRMF(nn.Module):
+class BPRMF(EmbeddingModel):
     """The matrix factorisation of Rendle et al., `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
     <https://arxiv.org/abs/1205.2618>`_, UAI 2009: a user's score of an item is the dot product of their embeddings.
 
@@ -41,6 +42,7 @@ class BPRMF(nn.Module):
         check_option("embedding_dim", embedding_dim)
         check_option("reg_weight", reg_weight)
         self.reg_weight = reg_weight
+        self.num_users, self.num_items = num_users, num_items
         self.negatives = Negatives(build_graph(edge_index, num_users, num_items))
         self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, embedding_dim)))
         self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
@@ -59,15 +61,11 @@ class BPRMF(nn.Module):
         """[U, D] and [I, D]: their dot products are the scores."""
         return self.user_embedding, self.item_embedding
 
-    @torch.no_grad()
-    def scorer(self) -> Scorer:
-        users, items = self.embed()
-        return lambda ids: users[ids] @ items.T
-
     def loss(self, users: Tensor, items: Tensor, *, generator: torch.Generator | None = None) -> BPRLosses:
         """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it, from
         ``generator`` or PyTorch's global random numbers."""
+        check_batch(users, items)
         both = torch.cat([items, self.negatives(users, generator)])
-        user_rows, item_rows = self.user_embedding.index_select(0, users), self.item_embedding.index_select(0, both)
+        user_rows, item_rows = take_rows(self.user_embedding, users), take_rows(self.item_embedding, both)
         ranking = ranking_loss(user_rows, *item_rows.chunk(2))
         return BPRLosses.of(ranking, mean_squares(user_rows, item_rows), self.reg_weight)

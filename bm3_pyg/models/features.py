@@ -10,6 +10,7 @@ from bm3_pyg.data.graph import check_features
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.nn import RowTable
 from bm3_pyg.nn.frozen import frozen_table
+from bm3_pyg.ops.places import take_rows
 
 
 class FrozenFeatures(nn.Module):
@@ -41,6 +42,6 @@ class FrozenFeatures(nn.Module):
         """``{name: [n, dim]}``, the projected features of ``items`` [n], in any order and repeated or not."""
         distinct, places = items.unique(return_inverse=True)
         return {
-            name: table.project(distinct, self.projections[name]).index_select(0, places)
+            name: take_rows(table.project(distinct, self.projections[name]), places)
             for name, table in self.tables.items()
         }

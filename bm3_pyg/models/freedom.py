@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,9 +15,10 @@ from bm3_pyg.models.bpr import ranking_loss
 from bm3_pyg.models.features import FrozenFeatures
 from bm3_pyg.models.negatives import Negatives
 from bm3_pyg.names import check_option
+from bm3_pyg.nn.base import EmbeddingModel, check_batch
 from bm3_pyg.ops import Graph, build_graph, propagate, propagate_rows
 from bm3_pyg.ops.item_graph import item_graph
-from bm3_pyg.protocols import Scorer
+from bm3_pyg.ops.places import take_rows
 
 
 class FREEDOMLosses(NamedTuple):
@@ -28,7 +29,7 @@ class FREEDOMLosses(NamedTuple):
     features: Tensor
 
 
-class FREEDOM(nn.Module):
+class FREEDOM(EmbeddingModel):
     r"""The recommender of Zhou and Shen, `"A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal
     Recommendation" <https://arxiv.org/abs/2211.06924>`_, ACM MM 2023.
 
@@ -89,6 +90,7 @@ class FREEDOM(nn.Module):
         check_option("neighbours", neighbours)
         check_option("pruning", pruning)
         check_option("feature_weight", feature_weight)
+        self.num_users, self.num_items = num_users, num_items
         self.num_layers, self.item_layers = num_layers, item_layers
         self.neighbours, self.image_weight = neighbours, image_weight
         self.pruning, self.feature_weight = pruning, feature_weight
@@ -132,12 +134,6 @@ class FREEDOM(nn.Module):
         users, items = propagate(self.graph, self.user_embedding, self.item_embedding, self.num_layers)
         return users, items + self._over_items()
 
-    @torch.no_grad()
-    def scorer(self) -> Scorer:
-        """Propagate once; the returned function maps user ids [B] to scores [B, I]."""
-        users, items = self.embed()
-        return lambda ids: users[ids] @ items.T
-
     def start_epoch(self, generator: torch.Generator | None = None) -> None:
         """Prune the interactions anew, as decided by one number from ``generator`` or PyTorch's global ones."""
         device = None if generator is None else generator.device
@@ -149,10 +145,11 @@ class FREEDOM(nn.Module):
 
         Call :meth:`start_epoch` before each epoch, as :func:`~bm3_pyg.fit` does.
         """
+        check_batch(users, items)
         both = torch.cat([items, self.negatives(users, generator)])
         tables = self.user_embedding, self.item_embedding
         user_rows, item_rows, *_ = propagate_rows(self.pruned_graph(), *tables, self.num_layers, users, both)
-        item_rows = item_rows + self._over_items().index_select(0, both)
+        item_rows = item_rows + take_rows(self._over_items(), both)
         ranking = ranking_loss(user_rows, *item_rows.chunk(2))
         projected = self.features(both).values()
         features = torch.stack([ranking_loss(user_rows, *rows.chunk(2)) for rows in projected]).sum()
@@ -176,17 +173,15 @@ class FREEDOM(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         self._seed, self._pruned = int(state), None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy and pickle: without the pruned graph, which follows from the number drawn for it."""
+        return {**super().__getstate__(), "_pruned": None}
+
     def _over_items(self) -> Tensor:
         hidden: Tensor = self.item_embedding
         for _ in range(self.item_layers):
             hidden = self.item_graph.smooth(hidden)
         return hidden
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FREEDOM:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        device = self.user_embedding.device
-        self.graph, self.item_graph, self._pruned = self.graph.to(device), self.item_graph.to(device), None
-        return self
 
 
 def modality_weights(names: Sequence[str], image_weight: float) -> list[float]:

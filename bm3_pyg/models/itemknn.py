@@ -6,21 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import modalities
 from bm3_pyg.data.graph import check_features, training_of
 from bm3_pyg.errors import ConfigError, nearest
 from bm3_pyg.names import check_option
+from bm3_pyg.nn.base import Model
 from bm3_pyg.ops import Graph, build_graph, masked_topk
 from bm3_pyg.ops.neighbours import nearest_rows
+from bm3_pyg.ops.places import add_rows
 from bm3_pyg.protocols import Scorer
 
 INTERACTIONS = "interactions"
 
 
-class ItemKNN(nn.Module):
+class ItemKNN(Model):
     r"""The item-based recommender of Deshpande and Karypis, `"Item-Based Top-N Recommendation Algorithms"
     <https://doi.org/10.1145/963770.963776>`_, ACM TOIS 2004.
 
@@ -82,7 +84,7 @@ class ItemKNN(nn.Module):
         self.register_buffer("similarities", similarities.to(torch.float32))
         self.register_buffer("indptr", graph.by_user.indptr, persistent=False)
         self.register_buffer("items", graph.by_user.indices, persistent=False)
-        self.num_items = num_items
+        self.num_users, self.num_items = num_users, num_items
 
     @classmethod
     def from_data(cls, data: HeteroData, **options: Any) -> ItemKNN:
@@ -103,7 +105,7 @@ class ItemKNN(nn.Module):
         position, items = _entries(self.indptr, self.items, users)
         scores = self.similarities.new_zeros(users.numel() * self.num_items)
         places = position[:, None] * self.num_items + self.ids[items]
-        return scores.index_add_(0, places.flatten(), self.similarities[items].flatten()).view(-1, self.num_items)
+        return add_rows(scores, places.flatten(), self.similarities[items].flatten()).view(-1, self.num_items)
 
 
 def nearest_items(graph: Graph, k: int, shrinkage: float, memory_mb: float = 16) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 from torch_geometric.nn import models
 
@@ -14,11 +13,12 @@ from bm3_pyg.data.graph import training_of
 from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
 from bm3_pyg.models.negatives import Negatives
 from bm3_pyg.names import check_option
+from bm3_pyg.nn.base import EmbeddingModel, check_batch
 from bm3_pyg.ops import build_graph, propagate, propagate_rows
-from bm3_pyg.protocols import Scorer
+from bm3_pyg.ops.places import take_rows
 
 
-class LightGCN(models.LightGCN):
+class LightGCN(EmbeddingModel, models.LightGCN):
     r"""``torch_geometric.nn.LightGCN`` of He et al., `"LightGCN: Simplifying and Powering Graph Convolution Network for
     Recommendation" <https://arxiv.org/abs/2002.02126>`_, SIGIR 2020.
 
@@ -43,6 +43,9 @@ class LightGCN(models.LightGCN):
         DataError: if ``edge_index`` names a user or item outside the range, or a user has every item.
     """
 
+    embedding: nn.Embedding
+    num_layers: int
+
     def __init__(
         self,
         num_users: int,
@@ -58,7 +61,7 @@ class LightGCN(models.LightGCN):
         check_option("reg_weight", reg_weight)
         graph = build_graph(edge_index, num_users, num_items)
         super().__init__(num_users + num_items, embedding_dim, num_layers)
-        self.sizes = [num_users, num_items]
+        self.num_users, self.num_items = num_users, num_items
         self.reg_weight = reg_weight
         self.graph = graph
         self.negatives = Negatives(self.graph)
@@ -75,26 +78,18 @@ class LightGCN(models.LightGCN):
 
     def embed(self) -> tuple[Tensor, Tensor]:
         """h_u [U, D] and h_i [I, D]: their dot products are the scores."""
-        users, items = self.embedding.weight.split(self.sizes)
+        users, items = self.embedding.weight.split([self.num_users, self.num_items])
         return propagate(self.graph, users, items, self.num_layers)
 
-    @torch.no_grad()
-    def scorer(self) -> Scorer:
-        """Propagate once; the returned function maps user ids [B] to scores [B, I]."""
-        users, items = self.embed()
-        return lambda ids: users[ids] @ items.T
+    __repr__ = nn.Module.__repr__
 
     def loss(self, users: Tensor, items: Tensor, *, generator: torch.Generator | None = None) -> BPRLosses:
         """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it, from
         ``generator`` or PyTorch's global random numbers."""
+        check_batch(users, items)
         both = torch.cat([items, self.negatives(users, generator)])
-        user_table, item_table = self.embedding.weight.split(self.sizes)
+        user_table, item_table = self.embedding.weight.split([self.num_users, self.num_items])
         user_rows, item_rows, *_ = propagate_rows(self.graph, user_table, item_table, self.num_layers, users, both)
         ranking = ranking_loss(user_rows, *item_rows.chunk(2))
-        squares = mean_squares(user_table.index_select(0, users), item_table.index_select(0, both))
+        squares = mean_squares(take_rows(user_table, users), take_rows(item_table, both))
         return BPRLosses.of(ranking, squares, self.reg_weight)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LightGCN:
-        super()._apply(fn, recurse)
-        self.graph = self.graph.to(self.embedding.weight.device)
-        return self

@@ -15,13 +15,14 @@ from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
 from bm3_pyg.models.features import FrozenFeatures
 from bm3_pyg.models.negatives import Negatives
 from bm3_pyg.names import check_option
+from bm3_pyg.nn.base import EmbeddingModel, check_batch
 from bm3_pyg.ops import build_graph
-from bm3_pyg.protocols import Scorer
+from bm3_pyg.ops.places import take_rows
 
 BLOCK = 4096  # items projected at once when all are scored
 
 
-class VBPR(nn.Module):
+class VBPR(EmbeddingModel):
     r"""The recommender of He and McAuley, `"VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback"
     <https://arxiv.org/abs/1510.01784>`_, AAAI 2016, with any number of modalities in the place of the visual one.
 
@@ -64,6 +65,7 @@ class VBPR(nn.Module):
         check_option("embedding_dim", embedding_dim)
         check_option("reg_weight", reg_weight)
         self.reg_weight = reg_weight
+        self.num_users, self.num_items = num_users, num_items
         self.negatives = Negatives(build_graph(edge_index, num_users, num_items))
         self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, 2 * embedding_dim)))
         self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
@@ -98,23 +100,18 @@ class VBPR(nn.Module):
         items = torch.arange(len(self.item_embedding), device=self.item_embedding.device)
         return _users(self.user_embedding), torch.cat([self._items(block)[0] for block in items.split(BLOCK)])
 
-    @torch.no_grad()
-    def scorer(self) -> Scorer:
-        """Project all items once; the returned function maps user ids [B] to scores [B, I]."""
-        users, items = self.embed()
-        return lambda ids: users[ids] @ items.T
-
     def loss(self, users: Tensor, items: Tensor, *, generator: torch.Generator | None = None) -> BPRLosses:
         """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it, from
         ``generator`` or PyTorch's global random numbers."""
-        user_rows = self.user_embedding.index_select(0, users)
+        check_batch(users, items)
+        user_rows = take_rows(self.user_embedding, users)
         embedded, own = self._items(torch.cat([items, self.negatives(users, generator)]))
         ranking = ranking_loss(_users(user_rows), *embedded.chunk(2))
         return BPRLosses.of(ranking, mean_squares(user_rows, own), self.reg_weight)
 
     def _items(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings [n, 2D + 1] of ``items`` [n], and the part [n, D + 1] of them that is not of features."""
-        own = self.item_embedding.index_select(0, items), self.item_bias.index_select(0, items)
+        own = take_rows(self.item_embedding, items), take_rows(self.item_bias, items)
         projected = torch.stack([*self.features(items).values()]).sum(0)
         return torch.cat([own[0], projected[:, :-1], own[1] + projected[:, -1:]], dim=1), torch.cat(own, dim=1)
 

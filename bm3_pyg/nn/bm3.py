@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,13 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data.graph import check_features, chosen_modalities, training_of
 from bm3_pyg.errors import ConfigError, RunError
 from bm3_pyg.names import check_option
+from bm3_pyg.nn.base import EmbeddingModel, check_batch
 from bm3_pyg.nn.frozen import frozen_table
 from bm3_pyg.nn.normalise import normalised
 from bm3_pyg.nn.objective import Batch, BM3Losses, BootstrapObjective
 from bm3_pyg.nn.row_table import RowTable
 from bm3_pyg.ops import build_graph, propagate, propagate_rows
 from bm3_pyg.ops.item_graph import item_graph
-from bm3_pyg.protocols import Scorer
 
 if TYPE_CHECKING:
     from bm3_pyg.nn.lightgcn import BM3LightGCN
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OFFICIAL_NAMES = MappingProxyType({"image": "image", "text": "text"})
 
 
-class BM3(nn.Module):
+class BM3(EmbeddingModel):
     r"""The recommender of Zhou et al., `"Bootstrap Latent Representations for Multi-modal Recommendation"
     <https://arxiv.org/abs/2207.05969>`_, WWW 2023.
 
@@ -160,7 +160,9 @@ class BM3(nn.Module):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The constructor's options, as plain values; with ``modalities`` by name. Enough to build the model anew."""
+        """The constructor's options, as plain values, with ``modalities`` by name: enough to build the model anew from
+        the same data, but for an ``encoder``, of which this tells the class; the module itself has to be given.
+        """
         return {
             "modalities": list(self.features),
             "embedding_dim": self.user_embedding.size(1),
@@ -177,6 +179,25 @@ class BM3(nn.Module):
             "encoder": None if self.encoder is None else type(self.encoder).__name__,
         }
 
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew, those of an encoder with ``reset_parameters`` too, as a new model would have them.
+
+        Raises:
+            ConfigError: if features are trained: what they were before is not kept.
+        """
+        if any(table.trainable for table in self.features.values()):
+            raise ConfigError(
+                "reset_parameters: features are trained and what they were is not kept; build a new model"
+            )
+        for embedding in (self.user_embedding, self.item_embedding):
+            nn.init.xavier_uniform_(embedding)
+        for linear in (self.objective.predictor, *self.projections.values()):
+            linear.reset_parameters()
+            nn.init.xavier_normal_(linear.weight)
+        if callable(reset := getattr(self.encoder, "reset_parameters", None)):
+            reset()
+
     def forward(self) -> tuple[Tensor, Tensor]:
         """h_u [U, D] and h_i [I, D], before the predictor."""
         users, items = self.user_embedding, self.item_embedding
@@ -186,7 +207,7 @@ class BM3(nn.Module):
             hidden = self.encoder(torch.cat([users, items]), self.edge_index)
             if hidden.shape != (expected := (self.num_users + self.num_items, users.size(1))):
                 raise ConfigError(f"encoder: got embeddings {list(hidden.shape)}, expected {list(expected)}")
-            hidden_users, hidden_items = hidden.split([self.num_users, self.num_items])
+            hidden_users, hidden_items = hidden.to(users.dtype).split([self.num_users, self.num_items])
             hidden_items = hidden_items + items
         if self.item_graph is not None:
             hidden_items = hidden_items + self.item_graph.smooth(items)
@@ -206,12 +227,6 @@ class BM3(nn.Module):
 
         return BM3LightGCN.of(self)
 
-    @torch.no_grad()
-    def scorer(self) -> Scorer:
-        """Propagate once; the returned function maps user ids [B] to scores [B, I]."""
-        users, items = self.embed()
-        return lambda ids: users[ids] @ items.T
-
     def loss(
         self,
         users: Tensor,
@@ -228,9 +243,7 @@ class BM3(nn.Module):
             masks: boolean keep-masks in place of random ones: ``{"user": [U, D], "item": [I, D], modality: [I, D]}``.
             generator: source of the random masks; PyTorch's global one by default.
         """
-        if users.dim() != 1 or users.shape != items.shape:
-            found = f"{list(users.shape)} and {list(items.shape)}"
-            raise ConfigError(f"users, items: got shapes {found}, expected one [B] for both")
+        check_batch(users, items)
         batch = Batch.of(users, items)
         user_rows, item_rows, user_norm, item_norm = self._rows(batch)
         return self.objective.on_batch(
@@ -292,10 +305,3 @@ class BM3(nn.Module):
                 table.flush()
             for key, target in targets.items():
                 target.copy_(state_dict[key])
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BM3:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.graph = self.graph.to(self.user_embedding.device)
-        if self.item_graph is not None:
-            self.item_graph = self.item_graph.to(self.user_embedding.device)
-        return self

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakIdKeyDictionary
 from torch_geometric import EdgeIndex
+from torch_geometric.nn.models.lightgcn import BPRLoss
 from torch_geometric.utils import is_sparse, to_edge_index
 
-from bm3_pyg.errors import DataError
+from bm3_pyg.errors import ConfigError, DataError, check_number
 from bm3_pyg.nn.bm3 import BM3
 from bm3_pyg.nn.objective import BM3Losses
 from bm3_pyg.ops import Graph, build_graph
+from bm3_pyg.ops.places import take_rows
+from bm3_pyg.protocols import ranking_mode
 
 
 class BM3LightGCN(nn.Module):
@@ -31,9 +34,10 @@ class BM3LightGCN(nn.Module):
     - the [U + I, U + I] matrix as a sparse tensor of PyTorch (CSR, CSC or COO) or as a ``torch_sparse.SparseTensor``.
 
     An interaction counts once, in whichever direction or in both, and however often: BM3's graph is symmetric and has
-    no edge weights. So a transposed ``adj_t`` is the same graph, and LightGCN's ``edge_weight``, which stands before
-    ``src_index`` there, is left out. A graph is normalised when a call first sees it and remembered while the object
-    lives, until PyTorch changes its ids in place; a change made through NumPy goes unnoticed.
+    no edge weights. So a transposed ``adj_t`` is the same graph, and LightGCN's ``edge_weight`` has to be None; it is
+    a keyword here. LightGCN's attributes ``embedding``, ``convs`` and ``alpha`` have no counterpart. A graph is
+    normalised when a call first sees it and remembered while the object lives, until PyTorch changes its ids in place;
+    a change made through NumPy goes unnoticed.
 
     Args:
         num_users: number of users U.
@@ -101,11 +105,16 @@ class BM3LightGCN(nn.Module):
             model._buffers = {**model._buffers, "edge_index": graph.both_directions()}
         return model
 
-    def get_embedding(self, edge_index: Any) -> Tensor:
+    def reset_parameters(self) -> None:
+        """All parameters anew, as for a new model; see :meth:`bm3_pyg.nn.BM3.reset_parameters`."""
+        self.bm3.reset_parameters()
+
+    def get_embedding(self, edge_index: Any, edge_weight: None = None) -> Tensor:
         """f(h_u) above f(h_i), [U + I, D]: their dot products are the scores."""
+        _refuse_weights(edge_weight)
         return torch.cat(self.as_bm3(edge_index).embed())
 
-    def forward(self, edge_index: Any, edge_label_index: Tensor | None = None) -> Tensor:
+    def forward(self, edge_index: Any, edge_label_index: Tensor | None = None, edge_weight: None = None) -> Tensor:
         """Scores [B] of pairs of nodes.
 
         Args:
@@ -114,17 +123,29 @@ class BM3LightGCN(nn.Module):
         """
         if edge_label_index is None:
             edge_label_index = _entries(edge_index)
-        nodes = self.get_embedding(edge_index)
+        nodes = self.get_embedding(edge_index, edge_weight)
         return (nodes[edge_label_index[0]] * nodes[edge_label_index[1]]).sum(dim=-1)
 
-    def predict_link(self, edge_index: Any, edge_label_index: Tensor | None = None, prob: bool = False) -> Tensor:
+    def predict_link(
+        self,
+        edge_index: Any,
+        edge_label_index: Tensor | None = None,
+        prob: bool = False,
+        *,
+        edge_weight: None = None,
+    ) -> Tensor:
         """The sigmoid of the scores [B] if ``prob``, else that rounded to 0 or 1; arguments as for :meth:`forward`.
 
         BM3 is trained to rank: the sigmoid keeps the order, and is no calibrated probability.
         """
-        probability = self.forward(edge_index, edge_label_index).sigmoid()
+        if not isinstance(prob, bool):
+            raise ConfigError(
+                f"prob: got a {type(prob).__name__}, expected true or false (edge_weight is a keyword here)"
+            )
+        probability = self.forward(edge_index, edge_label_index, edge_weight).sigmoid()
         return probability if prob else probability.round()
 
+    @torch.no_grad()
     def recommend(
         self,
         edge_index: Any,
@@ -132,8 +153,10 @@ class BM3LightGCN(nn.Module):
         dst_index: Tensor | None = None,
         k: int = 1,
         sorted: bool = True,
+        *,
+        edge_weight: None = None,
     ) -> Tensor:
-        """The k best nodes among ``dst_index`` for each node of ``src_index``, [n, k], as node ids.
+        """The k best nodes among ``dst_index`` for each node of ``src_index``, [n, k], as node ids, in eval mode.
 
         Nothing is hidden: interactions of ``edge_index`` can be recommended again, as in LightGCN.
 
@@ -143,12 +166,19 @@ class BM3LightGCN(nn.Module):
             dst_index: [m] node ids to choose from; all nodes by default, users among them.
             k: length of the lists, at most m.
             sorted: best first; otherwise in any order.
+
+        Raises:
+            ConfigError: if k is not an integer from 1 to m.
+            DataError: if a node is out of range, or not an integer.
         """
-        sources = targets = self.get_embedding(edge_index)
+        with ranking_mode(self.as_bm3(edge_index)):
+            sources = targets = self.get_embedding(edge_index, edge_weight)
         if src_index is not None:
-            sources = sources[src_index]
+            sources = sources[self._nodes("src_index", src_index)]
         if dst_index is not None:
+            dst_index = self._nodes("dst_index", dst_index)
             targets = targets[dst_index]
+        check_number("k", k, int, 1, len(targets) + 1)
         best = (sources @ targets.T).topk(k, dim=-1, sorted=sorted).indices
         return best if dst_index is None else dst_index[best]
 
@@ -165,9 +195,46 @@ class BM3LightGCN(nn.Module):
         users, items = self._interactions("pos_edge_label_index", pos_edge_label_index)
         return self.as_bm3(edge_index).loss(users, items)
 
+    def link_pred_loss(self, pred: Tensor, edge_label: Tensor, **kwargs: Any) -> Tensor:
+        """Binary cross-entropy of scores [B] with labels [B], as LightGCN's; ``kwargs`` are of BCEWithLogitsLoss."""
+        loss: Tensor = nn.BCEWithLogitsLoss(**kwargs)(pred, edge_label.to(pred.dtype))
+        return loss
+
+    def recommendation_loss(
+        self,
+        pos_edge_rank: Tensor,
+        neg_edge_rank: Tensor,
+        node_id: Tensor | None = None,
+        lambda_reg: float = 1e-4,
+        **kwargs: Any,
+    ) -> Tensor:
+        """LightGCN's loss of scores [B] of positive and negative pairs, to train BM3's embeddings by it.
+
+        Args:
+            pos_edge_rank, neg_edge_rank: [B] scores, of :meth:`forward`.
+            node_id: [n] nodes whose id embeddings are regularised; all nodes by default.
+            lambda_reg: weight of their squares.
+            kwargs: of :class:`torch_geometric.nn.models.lightgcn.BPRLoss`.
+        """
+        embeddings = torch.cat([self.bm3.user_embedding, self.bm3.item_embedding])
+        if node_id is not None:
+            embeddings = take_rows(embeddings, self._nodes("node_id", node_id))
+        loss: Tensor = BPRLoss(lambda_reg, **kwargs)(pos_edge_rank, neg_edge_rank, embeddings)
+        return loss
+
     def extra_repr(self) -> str:
         sizes = f"{self.bm3.num_users}, {self.bm3.num_items}"
         return f"{sizes}, embedding_dim={self.embedding_dim}, num_layers={self.num_layers}"
+
+    def _nodes(self, name: str, ids: Tensor) -> Tensor:
+        """Node ids [n] on the parameters' device."""
+        ids = torch.as_tensor(ids, device=self.bm3.device)
+        if ids.dim() != 1 or ids.is_floating_point() or ids.dtype == torch.bool:
+            raise DataError(f"{name}: got {ids.dtype} {list(ids.shape)}, expected integer node ids [n]")
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < self.num_nodes:
+            wrong = ids[(ids < 0) | (ids >= self.num_nodes)][0]
+            raise DataError(f"{name}: got node {int(wrong)}, expected one from 0 to {self.num_nodes - 1}")
+        return ids.long()
 
     def _graph(self, edge_index: Any) -> Graph:
         """The normalised graph on the parameters' device, made anew only where ``edge_index`` is new or was changed."""
@@ -204,6 +271,11 @@ class BM3LightGCN(nn.Module):
                 f"{name}: column {int(wrong.nonzero()[0])} joins {pair[0]} and {pair[1]}, expected {expected}"
             )
         return low, high - num_users
+
+
+def _refuse_weights(edge_weight: object) -> None:
+    if edge_weight is not None:
+        raise ConfigError("edge_weight: got one, expected None, as BM3's graph has no edge weights")
 
 
 class _Remembered(WeakIdKeyDictionary):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bm3_pyg.names import check_option
 from bm3_pyg.ops import dropout, mean_cosine
 from bm3_pyg.ops.places import first_places
+from bm3_pyg.ops.precision import full_precision
 from bm3_pyg.ops.uniformity import uniformity
 
 
@@ -136,6 +137,7 @@ class BootstrapObjective(nn.Module):
         self.predictor = nn.Linear(dim, dim)
         nn.init.xavier_normal_(self.predictor.weight)
 
+    @full_precision
     def forward(
         self,
         user_emb: Tensor,
@@ -169,6 +171,7 @@ class BootstrapObjective(nn.Module):
             generator=generator,
         )
 
+    @full_precision
     def on_batch(
         self,
         batch: Batch,

@@ -8,7 +8,7 @@ a :class:`RowGradient`, and rows that the optimizer has not moved yet are caught
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
@@ -20,6 +20,7 @@ from bm3_pyg.errors import ConfigError
 from bm3_pyg.ops.backend import backend_for
 from bm3_pyg.ops.memory import Recycler
 from bm3_pyg.ops.places import add_rows, first_places
+from bm3_pyg.ops.precision import full_precision
 
 _CAPACITY = 512  # rows; buffers are a multiple of it long
 
@@ -48,6 +49,7 @@ class RowTable(nn.Module):
 
     Args:
         weight: [N, d], not copied; float32 or float64 if trainable, else of any dtype and possibly memory-mapped.
+            A frozen one keeps its dtype: ``.double()`` and the like leave it alone.
         trainable: whether ``weight`` is a parameter. Otherwise it is a buffer outside ``state_dict()``.
 
     Raises:
@@ -95,16 +97,21 @@ class RowTable(nn.Module):
         picked = self.stored.index_select(0, rows)
         return picked if picked.dtype == torch.float64 else picked.float()
 
+    @full_precision
     def project(self, rows: Tensor, linear: nn.Linear) -> Tensor:
-        """``gather(rows) @ linear.weight.T + linear.bias``; fastest where rows are distinct and increasing.
+        """``gather(rows) @ linear.weight.T + linear.bias``, in the dtype of ``linear``, whatever autocast says.
+
+        Fastest where rows are distinct and increasing.
 
         Shapes: ``rows`` [n] int64 -> [n, D].
         """
+        dtype = linear.weight.dtype
         if self.deferral is not None and torch.is_grad_enabled():
             room = self._rooms.empty(len(rows), self.stored)
-            args = (self.stored, rows, linear.weight, linear.bias, self.deferral, room)
-            return cast(Tensor, _Project.apply(*args))  # type: ignore[no-untyped-call]
-        return nn.functional.linear(self.gather(rows), linear.weight, linear.bias)
+            bias = None if linear.bias is None else linear.bias.to(self.stored)
+            args = (self.stored, rows, linear.weight.to(self.stored), bias, self.deferral, room)
+            return cast(Tensor, _Project.apply(*args)).to(dtype)  # type: ignore[no-untyped-call]
+        return nn.functional.linear(self.gather(rows).to(dtype), linear.weight, linear.bias)
 
     @torch.no_grad()
     def flush(self) -> None:
@@ -129,6 +136,22 @@ class RowTable(nn.Module):
             self.flush()
         return super().__getattr__(name)
 
+    @torch.no_grad()
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> RowTable:
+        """A frozen table is moved and never cast. A table that is moved or cast is let go by its optimizer."""
+        some = fn(self.stored.detach()[:0])
+        if not self.trainable:
+            if some.device == self.stored.device:
+                return self
+            dtype = self.stored.dtype
+            return cast(RowTable, super()._apply(lambda tensor: fn(tensor).to(dtype), recurse))  # type: ignore[no-untyped-call]
+        if self.deferral is not None and (some.dtype, some.device) != (self.stored.dtype, self.stored.device):
+            self.flush()
+            self.deferral = None
+            if isinstance(self.stored.grad, RowGradient):
+                self.stored.grad = self.stored.grad.to_dense()
+        return cast(RowTable, super()._apply(fn, recurse))  # type: ignore[no-untyped-call]
+
     def _current(self) -> Tensor:
         """A copy [N, d] that is up to date."""
         return torch.cat([*self.iter_rows(), self.stored.detach()[:0]])
@@ -145,6 +168,7 @@ class RowTable(nn.Module):
     def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle: an up-to-date table that no optimizer holds."""
         state = self.__dict__.copy()
+        state.pop("_compiled_call_impl", None)
         if self.deferral is not None:
             state |= {"deferral": None, "_parameters": {"weight": nn.Parameter(self._current())}}
         return state | {"_rooms": Rooms()}
@@ -244,7 +268,7 @@ class RowGradient(Tensor):
         """[N, d]."""
         dense = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
         for part in self.parts:
-            dense.index_add_(0, part.rows, part.values if part.basis is None else part.values @ part.basis)
+            add_rows(dense, part.rows, part.values if part.basis is None else part.values @ part.basis)
         return dense if dtype is None else dense.to(dtype)
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
@@ -311,6 +335,7 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @full_precision
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, basis, read = ctx.saved_tensors
         needs_table, _, needs_basis, needs_bias, _, _ = ctx.needs_input_grad

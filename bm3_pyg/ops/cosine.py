@@ -10,10 +10,12 @@ from torch.autograd.function import once_differentiable
 
 from bm3_pyg.ops.backend import backend_for
 from bm3_pyg.ops.places import add_rows
+from bm3_pyg.ops.precision import full_precision
 
 EPS = 1e-8  # smallest norm divided by, as in torch.nn.functional.cosine_similarity
 
 
+@full_precision
 def mean_cosine(
     a: Tensor, b: Tensor, a_rows: Tensor | None = None, b_rows: Tensor | None = None, weight: Tensor | None = None
 ) -> Tensor:
@@ -68,6 +70,7 @@ class _MeanCosine(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @full_precision
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         unit, a_rows = ctx.saved_tensors
         unit = unit * gradient

@@ -45,6 +45,10 @@ class Half:
         bounds = [0, *bounds, self.indptr.numel() - 1]
         return list(pairwise(bounds))
 
+    def __reduce__(self) -> tuple[type[Half], tuple[Tensor, ...]]:
+        """Without what is computed when first asked for."""
+        return Half, (self.indptr, self.indices, self.row_scale, self.column_scale)
+
     def times(self, w: Tensor) -> Tensor:
         """The product with w [M, D] by PyTorch's operators or torch_sparse, in the dtype of ``w``."""
         indptr, indices, values = self._matrix
@@ -117,8 +121,8 @@ def build_graph(edge_index: Any, num_users: int, num_items: int) -> Graph:
         ConfigError: if U or I is not a positive integer.
         DataError: if the shape or type is another, or an id is outside [0, U) or [0, I).
     """
-    check_number("num_users", num_users, int, 1)
-    check_number("num_items", num_items, int, 1)
+    check_number("num_users", num_users, int, 1, 2**31)
+    check_number("num_items", num_items, int, 1, 2**31)
     users, items = _interactions(edge_index, num_users, num_items)
     for name, ids, count in (("user", users, num_users), ("item", items, num_items)):
         if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < count:

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from bm3_pyg.errors import check_number
 from bm3_pyg.ops.graph import Half
 from bm3_pyg.ops.neighbours import nearest_rows
+from bm3_pyg.ops.precision import full_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,7 @@ class ItemGraph:
     parts: tuple[Half, ...]
     transposed: tuple[Half, ...]
 
+    @full_precision
     def smooth(self, items: Tensor) -> Tensor:
         """S E, [I, D] -> [I, D]. Differentiable once."""
         result: Tensor = _Smooth.apply(items, self)  # type: ignore[no-untyped-call]
@@ -94,6 +96,7 @@ class _Smooth(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @full_precision
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return _sum(ctx.graph.transposed, gradient.contiguous()), None
 

@@ -26,6 +26,10 @@ class Recycler:
     def __init__(self) -> None:
         self._free: dict[int, list[Any]] = {}
 
+    def __reduce__(self) -> tuple[type[Recycler], tuple[()]]:
+        """Copies and pickles begin without memory."""
+        return Recycler, ()
+
     def empty_like(self, x: Tensor) -> Tensor:
         """A contiguous tensor with the shape, dtype and device of ``x``; only CPU memory is used again."""
         if not x.is_cpu:

@@ -1,9 +1,16 @@
-"""Repeated ids and rows, without waiting for a GPU and with the same result every time."""
+"""Repeated ids and rows, without waiting for a GPU and with the same result every time.
+
+PyTorch's ``index_add_``, which is also the gradient of ``index_select``, adds up in any order on a GPU; ``index_put_``
+with ``accumulate`` does so on a CPU.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def first_places(ids: Tensor) -> Tensor:
@@ -21,10 +28,33 @@ def first_places(ids: Tensor) -> Tensor:
 
 
 def add_rows(out: Tensor, places: Tensor, values: Tensor) -> Tensor:
-    """``out[places[i]] += values[i]`` for every i, in place; in a fixed order, unlike ``index_add_`` on a GPU.
+    """``out[places[i]] += values[i]`` for every i, in place, in a fixed order.
 
-    Shapes: out [n, d], places [k] int64, values [k, d].
+    Shapes: out [n, d] or [n], places [k] int64, values [k, d] or [k].
     """
     if out.is_cuda:
         return out.index_put_((places,), values, accumulate=True)
     return out.index_add_(0, places, values)
+
+
+def take_rows(table: Tensor, rows: Tensor) -> Tensor:
+    """``table[rows]``, whose gradient is added up in a fixed order. Differentiable once.
+
+    Shapes: table [n, d], rows [k] int64, repeated or not -> [k, d].
+    """
+    result: Tensor = _TakeRows.apply(table, rows)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _TakeRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.size = len(table)
+        return table.index_select(0, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return add_rows(gradient.new_zeros(ctx.size, *gradient.shape[1:]), rows, gradient), None

@@ -25,8 +25,11 @@ from bm3_pyg.errors import DataError
 from bm3_pyg.ops.backend import backend_for
 from bm3_pyg.ops.graph import Graph, Half
 from bm3_pyg.ops.parallel import parallel
+from bm3_pyg.ops.places import add_rows
+from bm3_pyg.ops.precision import full_precision
 
 
+@full_precision
 def propagate(
     graph: Graph, users: Tensor, items: Tensor, num_layers: int, *, residual: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -54,6 +57,7 @@ def propagate(
     return result
 
 
+@full_precision
 def propagate_rows(
     graph: Graph,
     users: Tensor,
@@ -100,6 +104,7 @@ class _Propagate(torch.autograd.Function):
         return _mean_of_layers(graph, users, items, num_layers, residual, norms=False)[:2]
 
     @staticmethod
+    @full_precision
     def backward(ctx: Any, users: Tensor, items: Tensor) -> tuple[Any, ...]:
         graph, num_layers, residual = ctx.options
         users, items = _Propagate.apply(graph, users, items, num_layers, residual)  # type: ignore[no-untyped-call]
@@ -128,6 +133,7 @@ class _PropagateRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @full_precision
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         graph, num_layers, residual = ctx.options
         hidden_users, hidden_items, user_norm, item_norm, user_rows, item_rows = ctx.saved_tensors
@@ -152,7 +158,7 @@ def _gradient(
         dense.zero_()
     else:
         torch.mul(hidden, torch.where(norm > 0, of_norm / norm, 0), out=dense)
-    return dense if of_rows is None else dense.index_add_(0, rows, of_rows)
+    return dense if of_rows is None else add_rows(dense, rows, of_rows)
 
 
 class _Product(NamedTuple):

@@ -9,9 +9,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import normalize
 
+from bm3_pyg.ops.precision import full_precision
+
 BLOCK = 512  # rows whose pairs are looked at together
 
 
+@full_precision
 def uniformity(rows: Tensor, weight: Tensor) -> Tensor:
     r""":math:`\log \sum_{p, q} w_p w_q e^{-2 \lVert x_p - x_q \rVert^2}` with :math:`x = r / \lVert r \rVert`.
 

@@ -12,6 +12,7 @@ from torch.optim.adam import adam
 
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.nn.row_table import RowTable
+from bm3_pyg.ops.precision import full_precision
 from bm3_pyg.optim.row_adam import RowAdam
 
 
@@ -86,6 +87,7 @@ class DeferredAdam(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
 
     @torch.no_grad()
+    @full_precision
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One step for every parameter that has a gradient. Nothing is changed if anything is refused."""
         loss = None
@@ -98,6 +100,8 @@ class DeferredAdam(torch.optim.Optimizer):
                 raise ConfigError("DeferredAdam: a sparse gradient, expected a dense one (or a RowTable)")
         for key, rows in self._rows.items():
             rows.check_weight()
+            if self._tables[key].deferral is None:
+                raise ConfigError("a table was moved, cast or detached since: build the optimizer after that")
             if self._tables[key].deferral is not rows:
                 raise ConfigError("another DeferredAdam was built over this table: go on with that one")
         for group in self.param_groups:
@@ -146,6 +150,14 @@ class DeferredAdam(torch.optim.Optimizer):
         super().load_state_dict({key: value for key, value in state_dict.items() if key != "tables"})
         for rows, state in zip(self._rows.values(), tables, strict=True):
             rows.load_state_dict(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._tables:
+            raise ConfigError(
+                "DeferredAdam: cannot be copied or pickled, as it holds its tables; save state_dict(), and load that "
+                "into the optimizer that build_optimizer makes of the copied model"
+            )
+        return {**super().__getstate__(), "_tables": {}, "_rows": {}}
 
     def detach(self) -> None:
         """Write the moves that are owed and let go of the tables, which are then as if no optimizer had held them."""
@@ -206,7 +218,22 @@ class DeferredAdam(torch.optim.Optimizer):
 
 
 def build_optimizer(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer:
-    """Adam for ``model``: :class:`DeferredAdam` if it has trainable row tables, else fused ``torch.optim.Adam``."""
+    """Adam for ``model``: :class:`DeferredAdam` if it has trainable row tables, else fused ``torch.optim.Adam``.
+
+    Raises:
+        ConfigError: a parameter is in half precision.
+    """
+    check_precision(model)
     tables = [module for module in model.modules() if isinstance(module, RowTable) and module.stored.requires_grad]
     params = [param for param in model.parameters() if param.requires_grad]
     return DeferredAdam(params, tables, lr=lr) if tables else torch.optim.Adam(params, lr=lr, fused=True)
+
+
+def check_precision(model: nn.Module) -> None:
+    """Raise :class:`ConfigError` if a parameter to train is in half precision, where Adam's small moves are lost."""
+    for name, param in model.named_parameters():
+        if param.requires_grad and param.dtype in (torch.float16, torch.bfloat16):
+            raise ConfigError(
+                f"{name}: is {param.dtype}, expected torch.float32 or torch.float64 to be trained "
+                "(for mixed precision, torch.autocast)"
+            )

@@ -23,7 +23,7 @@ from bm3_pyg.eval import RankingTask, rank
 from bm3_pyg.eval.cold import held_out_scorer, held_out_task, is_cold_split
 from bm3_pyg.eval.users import write_user_metrics
 from bm3_pyg.nn import RowTable
-from bm3_pyg.optim import DeferredAdam, build_optimizer
+from bm3_pyg.optim import DeferredAdam, build_optimizer, check_precision
 from bm3_pyg.protocols import (
     Losses,
     Recommender,
@@ -112,8 +112,8 @@ def fit(
         The result; ``model`` then holds the selected weights.
 
     Raises:
-        ConfigError: if ``model`` is no recommender, has parameters but no loss, or draws from PyTorch's global random
-            numbers outside the main thread.
+        ConfigError: if ``model`` is no recommender, has parameters but no loss or in half precision, or draws from
+            PyTorch's global random numbers outside the main thread.
         RunError: if ``out`` exists and ``resume`` is false, or belongs to another run.
         WriteError: if ``out`` cannot be written, for example because the disk is full; what was saved before stays.
         TrainingError: if the loss is not finite; the checkpoints before it stay.
@@ -122,6 +122,7 @@ def fit(
     """
     config = config or TrainConfig()
     model = to_train(model)
+    check_precision(model)
     training = edges_of(data, "train")
     if training.size(1) == 0:
         raise DataError("dataset: no training interactions")

@@ -94,5 +94,5 @@ def test_figures_do_not_depend_on_torchmetrics() -> None:
 
 @pytest.mark.parametrize("k", [(), 20, (0,), (10, 2.5), (10**11,), (True,)])
 def test_a_cutoff_that_is_none_is_refused(k: object) -> None:
-    with pytest.raises(ConfigError, match="^k: got"):
+    with pytest.raises(ConfigError, match=r"^k: got"):
         metrics_at(k)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import math
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -485,9 +486,43 @@ def test_a_later_optimizer_takes_over() -> None:
 def test_a_model_cast_after_the_optimizer_was_built() -> None:
     model, optimizer, _, _ = twins(torch.float32)
     train(model, optimizer, batches(2))
+    expected = model.table.weight.double()
     model.double()
+    assert torch.equal(model.state_dict()["table.weight"], expected)
+    assert torch.equal(copy.deepcopy(model).table.weight, expected)
+    model.loss(torch.tensor([1])).backward()
     with pytest.raises(ConfigError, match="build the optimizer after"):
-        model.loss(torch.tensor([1]))
+        optimizer.step()
+    model.float()
+    with pytest.raises(ConfigError, match="build the optimizer after"):
+        optimizer.step()
+
+
+def test_an_optimizer_that_lets_go_leaves_plain_tables() -> None:
+    model, optimizer, twin, dense = twins()
+    train(model, optimizer, batches(10))
+    train(twin, dense, batches(10))
+    optimizer.detach()
+    assert model.table.deferral is None
+    assert_same(model, twin)
+    with pytest.raises(ConfigError, match="detached"):
+        optimizer.step()
+
+
+def test_the_optimizer_of_tables_is_not_copied() -> None:
+    optimizer = twins()[1]
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(ConfigError, match="cannot be copied or pickled"):
+            copied(optimizer)
+    plain = DeferredAdam(nn.Linear(2, 2).parameters())
+    again = pickle.loads(pickle.dumps(plain))
+    again.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(ConfigError, match=rf"^weight: is {dtype}, expected torch.float32 or torch.float64"):
+        build_optimizer(nn.Linear(2, 2).to(dtype))
 
 
 def test_build_optimizer_without_tables_is_plain_adam() -> None:
