@@ -89,7 +89,8 @@ def _write(data: HeteroData, folder: Path) -> None:
                     "strings": strings,
                 }
             )
-    (folder / "entry.json").write_text(json.dumps(index), encoding="utf-8")
+    text = json.dumps(index)
+    (folder / "entry.json").write_text(f"{_text_hash(text)}\n{text}", encoding="utf-8")
 
 
 def _read_or_none(folder: Path) -> HeteroData | None:
@@ -100,7 +101,10 @@ def _read_or_none(folder: Path) -> HeteroData | None:
 
 
 def _read(folder: Path) -> HeteroData:
-    index = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+    digest, _, text = (folder / "entry.json").read_text(encoding="utf-8").partition("\n")
+    if digest != _text_hash(text):
+        raise ValueError(f"{folder / 'entry.json'}: content has changed")
+    index = json.loads(text)
     from torch_geometric.data import HeteroData
 
     data = HeteroData()
@@ -119,6 +123,10 @@ def _read(folder: Path) -> HeteroData:
             array = np.array(array.tobytes().decode().split("\0"), dtype=object)
         data[kind][entry["name"]] = torch.from_numpy(array) if entry["tensor"] else array
     return data
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _hash(array: NDArray[Any]) -> str:

@@ -56,10 +56,16 @@ def read_card(folder: Path) -> dict[str, Any]:
     """The card of a prepared folder; a :class:`DataError` where there is none."""
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         card = None
     if not isinstance(card, dict) or card.get("schema") != SCHEMA:
         raise DataError(f"{folder}: exists but has no {CARD} of schema {SCHEMA}, expected a prepared or a new folder")
+    sources = card.get("sources")
+    whole = isinstance(card.get("settings"), dict) and isinstance(sources, dict)
+    if not whole or not all(isinstance(one, dict) and {"bytes", "sha256"} <= one.keys() for one in sources.values()):
+        raise DataError(
+            f"{folder / CARD}: damaged, expected the settings and sources; remove the folder to prepare anew"
+        )
     return card
 
 

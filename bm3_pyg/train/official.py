@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from bm3_pyg.data import edges_of
 from bm3_pyg.errors import RunError
 from bm3_pyg.eval import evaluate
 from bm3_pyg.nn.bm3 import BM3, OFFICIAL_NAMES
+from bm3_pyg.train.checkpoint import check_archive
 from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.run import RunFolder, check_new
 
@@ -57,6 +59,8 @@ def read_official_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[
     path = Path(path)
     if not path.is_file():
         raise RunError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}, expected a checkpoint")
+    if zipfile.is_zipfile(path):  # else it is of a version of torch that wrote no checksums
+        check_archive(path)
     try:
         with torch.serialization.safe_globals([(_Inert, name) for name in STAND_INS]):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -94,7 +94,9 @@ def test_other_options_are_another_entry(cache: Path, reads: Iterator[list[Path]
     assert len(next(reads)) == 3
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "delete", "json", "empty json", "other json", "folder"])
+@pytest.mark.parametrize(
+    "damage", ["truncate", "flip", "delete", "json", "empty json", "other json", "other entry", "folder"]
+)
 def test_broken_entry_is_made_anew(
     cache: Path, reads: Iterator[list[Path]], source: dict[str, object], damage: str
 ) -> None:
@@ -111,6 +113,9 @@ def test_broken_entry_is_made_anew(
     elif damage == "folder":
         for path in entry.iterdir():
             path.unlink()
+    elif damage == "other entry":
+        text = (entry / "entry.json").read_text()
+        (entry / "entry.json").write_text(text.replace('"rates"', '"hates"'))
     else:
         (entry / "entry.json").write_text({"json": "{", "empty json": "", "other json": "[1]"}[damage])
     same(first, load_dataset(**source))  # type: ignore[arg-type]

@@ -100,6 +100,15 @@ def test_a_folder_that_is_not_ours(tmp_path: Path, text: str | None) -> None:
         is_prepared(tmp_path, SETTINGS, {})
 
 
+@pytest.mark.parametrize(
+    "part", ['"settings": []', '"sources": "x"', '"sources": {"a": 1}', '"sources": {"a": {"bytes": 1}}']
+)
+def test_a_card_that_is_damaged(tmp_path: Path, part: str) -> None:
+    (tmp_path / "card.json").write_text('{"schema": 1, "settings": {}, "sources": {}, ' + part + "}")
+    with pytest.raises(DataError, match=r"card\.json: damaged, expected the settings and sources; remove the folder"):
+        is_prepared(tmp_path, SETTINGS, {"a": tmp_path / "card.json"})
+
+
 def test_the_disk_is_full(tmp_path: Path, data: HeteroData, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError("737280 requested and 435168 written")  # as numpy says it

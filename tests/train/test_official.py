@@ -122,3 +122,13 @@ def test_a_missing_and_a_damaged_file(tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(b"not a checkpoint")
     with pytest.raises(RunError, match="damaged, or holds more than tensors"):
         read_official_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_flipped_bit_in_a_weight(small_data: HeteroData, tmp_path: Path, official_config: type) -> None:
+    model = BM3.from_data(small_data, embedding_dim=8, num_layers=2)
+    save(tmp_path / "x.pth", official_weights(model), official_config)
+    raw = bytearray((tmp_path / "x.pth").read_bytes())
+    raw[raw.index(model.projections["image"].weight.detach().numpy().tobytes()) + 5] ^= 1
+    (tmp_path / "x.pth").write_bytes(raw)
+    with pytest.raises(RunError, match=r"x\.pth: damaged"):
+        read_official_checkpoint(tmp_path / "x.pth")
