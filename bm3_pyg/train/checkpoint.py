@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from bm3_pyg.errors import RunError, one_line
+from bm3_pyg.errors import RunError, one_line, shown
 from bm3_pyg.train import plain
 from bm3_pyg.train.plain import Check, integer, listing, mapping, mapping_of, maybe, number, text
 
@@ -24,7 +24,7 @@ MODEL = mapping({"name": text, "options": mapping_of(plain.option)})
 def read_best(path: Path, device: torch.device) -> dict[str, Any]:
     """The selected weights; see :meth:`bm3_pyg.train.run_files.RunFiles.best`."""
     check = mapping(
-        {"schema": plain.exactly(SCHEMA), "fingerprint": text, "epoch": integer(), "model": mapping_of(_finite)},
+        {"schema": plain.exactly(SCHEMA), "fingerprint": text, "epoch": integer(), "model": mapping_of(_anything)},
         {"settings": MODEL},
     )
     return dict(check(load_checkpoint(path, device), str(path)))
@@ -47,7 +47,7 @@ def read_last(path: Path, device: torch.device) -> dict[str, Any]:
     check = mapping(
         {
             "schema": plain.exactly(SCHEMA),
-            "model": mapping_of(_finite),
+            "model": mapping_of(_anything),
             "optimizer": _anything,
             "state": state,
             "rng": _bytes,
@@ -92,6 +92,42 @@ def check_archive(path: Path) -> None:
                 raise zipfile.BadZipFile(f"checksum of {bad!r}")
     except Exception as error:  # a damaged header can raise almost anything
         raise RunError(f"{path}: damaged or not a checkpoint ({one_line(error)[:300]})") from None
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Any], path: Path) -> None:
+    """Load ``weights`` into ``model``.
+
+    Raises:
+        RunError: a weight is missing, too many, of another shape or type, or not finite.
+    """
+    own = model.state_dict()
+    if other := sorted(own.keys() ^ weights.keys()):
+        raise RunError(f"{path}: {shown(other[0])} is {'missing' if other[0] in own else 'no weight of the model'}")
+    for name, value in weights.items():
+        found, expected = _described(value), _described(own[name])
+        if found != expected:
+            raise RunError(f"{path}: does not fit the model ({name} is {found}, expected {expected})")
+        if not _is_finite(value) and _is_finite(own[name]):
+            raise RunError(f"{path}: {name}: got NaN or infinity, expected finite numbers")
+    try:
+        model.load_state_dict(weights)
+    except Exception as error:  # modules may have states of their own kind
+        raise RunError(f"{path}: does not fit the model ({one_line(error)[:300]})") from error
+
+
+def match_precision(model: nn.Module, weights: Mapping[str, Any]) -> None:
+    """Give ``model`` the precision that all ``weights`` have, where it has another throughout."""
+    found = _precisions(weights)
+    if len(found) == len(_precisions(model.state_dict())) == 1:
+        model.to(found.pop())
+
+
+def _precisions(weights: Mapping[str, Any]) -> set[torch.dtype]:
+    return {value.dtype for value in weights.values() if isinstance(value, Tensor) and value.is_floating_point()}
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, saved: Any, steps: int, path: Path) -> None:
@@ -149,9 +185,9 @@ _whole = _tensor("a tensor of int64, 1-d", lambda value, _: value.dtype == torch
 _bytes = _tensor("a tensor of uint8, 1-d", lambda value, _: value.dtype == torch.uint8 and value.dim() == 1)
 
 
-def _is_finite(value: Tensor) -> bool:
+def _is_finite(value: Any) -> bool:
     """Whether all numbers are finite, without a temporary of the tensor's size."""
-    if not value.is_floating_point() or not value.numel():
+    if not isinstance(value, Tensor) or not value.is_floating_point() or not value.numel():
         return True
     values = value.values() if value.layout != torch.strided else value
     return all(math.isfinite(float(end)) for end in torch.aminmax(values))

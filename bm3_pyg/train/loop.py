@@ -35,7 +35,7 @@ from bm3_pyg.protocols import (
     training_mode,
     trains,
 )
-from bm3_pyg.train.checkpoint import check_optimizer
+from bm3_pyg.train.checkpoint import check_optimizer, load_weights
 from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.environment import peak_memory_mb
 from bm3_pyg.train.interrupt import StopFlag, stop_flag
@@ -264,7 +264,9 @@ class _Loop:
         if self.folder is not None:
             self.save()
             self.best_weights = self.folder.load_best(self.device, self.state.best_epoch)
-        self.model.load_state_dict(self.best_weights)
+            load_weights(self.model, self.best_weights, self.folder.path / "best.pt")
+        else:
+            self.model.load_state_dict(self.best_weights)
         test = {} if self.test is None else self._rank(self.test)
         result = TrainResult(
             self.state.best_epoch, self.state.best, test, self.history, self.folder.path if self.folder else None
@@ -308,10 +310,7 @@ class _Loop:
         state, steps = State(**checkpoint["state"]), math.ceil(count / self.config.batch_size)
         if state.step > steps or (state.order is not None and not _is_permutation(state.order, count)):
             raise RunError(f"{path}: state: not that of an epoch of {count:,} interactions in {steps:,} steps")
-        try:
-            self.model.load_state_dict(checkpoint["model"])
-        except RuntimeError as error:
-            raise RunError(f"{path}: does not fit the model ({one_line(error)})") from error
+        load_weights(self.model, checkpoint["model"], path)
         check_optimizer(self.optimizer, checkpoint["optimizer"], state.epoch * steps + state.step, path)
         try:
             self.numbers.load_state_dict(checkpoint)

@@ -28,11 +28,12 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import load_dataset, modalities, same_fingerprint
 from bm3_pyg.data.reading import file_sha256
-from bm3_pyg.errors import ConfigError, RunError, one_line, shown
+from bm3_pyg.errors import ConfigError, RunError, shown
 from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE
 from bm3_pyg.files import append_text, atomic_file, clear_leftovers, is_taken, locked_folder, write_text
 from bm3_pyg.models import model_named, option_names
 from bm3_pyg.protocols import trains
+from bm3_pyg.train.checkpoint import load_weights, match_precision
 from bm3_pyg.train.config import RESUMABLE, TrainConfig
 from bm3_pyg.train.environment import environment
 from bm3_pyg.train.run_files import SCHEMA, SEAL_FILE, RunFiles, is_finished, read_config
@@ -240,10 +241,8 @@ def load_run(
     model = _build(config["model"], data, run / "config.yaml", options)
     if "settings" in best:
         _check_trained_with(best["settings"], config["model"]["name"], model, files.path)
-    try:
-        model.load_state_dict(best["model"])
-    except RuntimeError as error:
-        raise RunError(f"{run / 'best.pt'}: does not fit config.yaml ({one_line(error)})") from error
+    match_precision(model, best["model"])
+    load_weights(model, best["model"], run / "best.pt")
     return model.to(device), data
 
 
@@ -253,7 +252,7 @@ def _check_best(best: dict[str, Any], config: dict[str, Any], files: RunFiles) -
     if not same_fingerprint(best["fingerprint"], config["dataset"]["fingerprint"]):
         raise RunError(f"{path}: trained on another dataset than config.yaml names")
     width = section["options"].get("embedding_dim")  # before anything of that size is made
-    if width is not None and not any(width in weights.shape for weights in best["model"].values()):
+    if width is not None and not any(width in getattr(weights, "shape", ()) for weights in best["model"].values()):
         raise RunError(f"{path}: does not fit config.yaml (no weights of embedding_dim {width})")
     if is_finished(files.path) and best["epoch"] != (epoch := files.metrics()["best_epoch"]):
         raise RunError(
@@ -296,7 +295,7 @@ def _check_trained_with(settings: dict[str, Any], name: str, model: Any, run: Pa
     for key, trained, found in pairs:
         if trained != found:
             raise RunError(
-                f"{run / 'config.yaml'}: model: {key} is {shown(found)}, best.pt was trained with {trained!r}"
+                f"{run / 'config.yaml'}: model: {key} is {shown(found)}, best.pt was trained with {shown(trained)}"
             )
 
 

@@ -159,7 +159,9 @@ class RunFiles:
 
     def beyond(self) -> dict[str, float]:
         """beyond.json (see :func:`bm3_pyg.eval.beyond.beyond_accuracy`)."""
-        check = mapping_of(number(), r"(coverage|average_popularity|personalization)@[1-9][0-9]*")
+        check = mapping(
+            {"coverage@20": number(0, 1), "average_popularity@20": number(0)}, {"personalization@20": number(0, 1)}
+        )
         return dict(check(self._json("beyond.json"), str(self.path / "beyond.json")))
 
     def best(self, device: torch.device) -> dict[str, Any]:

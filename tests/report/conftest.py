@@ -50,7 +50,7 @@ def make_run() -> Callable[..., Path]:
         users.write_parquet(folder / "test_users.parquet")
         hits = {"user": np.arange(count), "item": np.arange(count), "training_interactions": np.arange(count) % 10}
         pl.DataFrame({**hits, "hit": values[:, 1] > 0.45}).write_parquet(folder / "test_positives.parquet")
-        (folder / "beyond.json").write_text(json.dumps({"coverage@20": 0.5 + seed / 10}))
+        (folder / "beyond.json").write_text(json.dumps({"coverage@20": 0.5 + seed / 10, "average_popularity@20": 4.5}))
         config = {
             "schema": 1,
             "dataset": {

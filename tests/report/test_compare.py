@@ -108,4 +108,7 @@ def test_strata_and_beyond_accuracy_are_means_over_seeds(tmp_path: Path, make_ru
     assert [one.group for one in found] == sorted(
         (one.group for one in found), key=lambda g: (g != "user activity", g == "cold")
     )
-    assert beyond(groups, Kept(None, [])) == {"BM3": {"coverage@20": 0.55}, "LightGCN": {"coverage@20": 0.5}}
+    assert beyond(groups, Kept(None, [])) == {
+        "BM3": {"coverage@20": 0.55, "average_popularity@20": 4.5},
+        "LightGCN": {"coverage@20": 0.5, "average_popularity@20": 4.5},
+    }
