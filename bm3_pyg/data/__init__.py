@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bm3_pyg.data.edges import edges_of
     from bm3_pyg.data.export import export_dataset
-    from bm3_pyg.data.graph import edges_of, index_of, modalities, raw_ids
+    from bm3_pyg.data.graph import index_of, modalities, raw_ids
     from bm3_pyg.data.load import load_dataset
     from bm3_pyg.data.planted import PLANTED
     from bm3_pyg.data.prepare import prepare_catalogue
@@ -25,6 +26,7 @@ __all__ = [
     "same_fingerprint",
 ]
 _HOMES = {
+    "edges_of": "edges",
     **{"PLANTED": "planted", "export_dataset": "export", "load_dataset": "load", "prepare_catalogue": "prepare"},
     **dict.fromkeys(("describe", "fingerprint", "same_fingerprint"), "summary"),
 }

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data.graph import edges_of, interactions_of, missing_of, modalities, raw_ids
+from bm3_pyg.data.edges import edges_of
+from bm3_pyg.data.graph import interactions_of, missing_of, modalities, raw_ids
 from bm3_pyg.data.ids import fixed_width, to_series
 from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.data.mmrec import write_mmrec

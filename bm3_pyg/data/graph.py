@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import keyword
 import re
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -24,6 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from bm3_pyg.data.edges import KINDS, RATED_BY, RATES, attribute_of, checksum, count, edge_values, edges_of
 from bm3_pyg.data.ids import Asked, Ids, look_up, to_series
 from bm3_pyg.data.interactions import SPLITS, Interactions
 from bm3_pyg.errors import ConfigError, DataError, shown
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 else:
     torch = Later("torch")
 
-RATES = ("user", "rates", "item")
-RATED_BY = ("item", "rated_by", "user")
 TAKEN_WORDS = frozenset(
     re.findall(
         r"\w+",
@@ -57,7 +55,6 @@ TAKEN_WORDS = frozenset(
     )
 )
 """What cannot name a modality: our own words, and those of PyTorch 2.13 and PyTorch Geometric 2.8."""
-KINDS: tuple[Literal["user", "item"], ...] = ("user", "item")
 Features = Mapping[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
 
 
@@ -98,15 +95,15 @@ def build(
     rates = data[RATES]
     for code, split in enumerate(SPLITS):
         part = rows.take(rows.split == code)
-        rates[_attribute("edge_index", split)] = torch.from_numpy(np.stack((part.users, part.items)))
+        rates[attribute_of("edge_index", split)] = torch.from_numpy(np.stack((part.users, part.items)))
         for attribute, known in (("time", part.time), ("rating", part.rating)):
             if known is not None:
-                rates[_attribute(attribute, split)] = torch.from_numpy(known)
+                rates[attribute_of(attribute, split)] = torch.from_numpy(known)
     data[RATED_BY].edge_index = rates.edge_index.flip(0)
     for kind in KINDS:
         data[kind].n_id = torch.arange(count(data, kind))
     for split in SPLITS[1:]:
-        rates[f"{split}_checksum"] = _checksum(edges_of(data, split))
+        rates[f"{split}_checksum"] = checksum(edges_of(data, split))
     without = int((np.bincount(rows.users[rows.split == 0], minlength=len(user_ids)) == 0).sum())
     if without:
         data.notes.append(
@@ -211,44 +208,6 @@ def index_of(data: HeteroData, kind: Literal["user", "item"], ids: Iterable[obje
     return torch.from_numpy(found)
 
 
-def count(data: HeteroData, kind: str) -> int:
-    """Number of users or items."""
-    _check_kind(data)
-    number = data[kind].num_nodes if kind in data.node_types else None
-    if number is None:
-        raise DataError(f"data[{kind!r}].num_nodes is not set, expected the number of {kind}s")
-    return int(number)
-
-
-def edges_of(data: HeteroData, split: str) -> Tensor:
-    """Interactions [2, E] of a split on the CPU, int64; empty where hand-made data has no such split.
-
-    Held-out interactions of nodes that PyG has renumbered since are renumbered too; those of nodes that are gone are
-    left out.
-
-    Raises:
-        DataError: The split is no integer tensor [2, E], an id is out of range, or nothing tells how the nodes were
-            renumbered.
-    """
-    edges, kept = _edges(data, split)
-    return edges if kept is None else edges[:, kept]
-
-
-def edge_values(data: HeteroData, name: str, split: str) -> Tensor | None:
-    """``time`` or ``rating`` [E] of the interactions of :func:`edges_of`, on the CPU; None where there is none."""
-    values = data[RATES].get(_attribute(name, split)) if RATES in data.edge_types else None
-    if values is None:
-        return None
-    values = torch.as_tensor(values).detach().cpu()
-    kept = _edges(data, split)[1]
-    if kept is None:
-        return values
-    if len(values) != len(kept):
-        where = f"data[{RATES}].{_attribute(name, split)}"
-        raise DataError(f"{where}: {len(values):,} values, expected one for each of {len(kept):,} interactions")
-    return values[kept]
-
-
 def training_of(data: HeteroData) -> tuple[int, int, Tensor]:
     """Number of users, number of items, and the training interactions [2, E]: what every recommender is made of."""
     return count(data, "user"), count(data, "item"), edges_of(data, "train")
@@ -305,7 +264,7 @@ def interactions_of(data: HeteroData) -> Interactions:
         values = [edge_values(data, name, split) for split in SPLITS]
         for split, part, value in zip(SPLITS, parts, values, strict=True):
             if value is not None and len(value) != part.shape[1]:
-                where = f"data[{RATES}].{_attribute(name, split)}"
+                where = f"data[{RATES}].{attribute_of(name, split)}"
                 raise DataError(
                     f"{where}: {len(value):,} values, expected one for each of {part.shape[1]:,} interactions"
                 )
@@ -313,85 +272,3 @@ def interactions_of(data: HeteroData) -> Interactions:
         if sum(map(len, there)) == len(code) and there:
             known[name] = np.concatenate(there)
     return Interactions(both[0], both[1], code, **known)
-
-
-def _edges(data: HeteroData, split: str) -> tuple[Tensor, Tensor | None]:
-    """Interactions [2, E] of a split in the nodes' present numbers, and which of them have both ends, if not all."""
-    _check_kind(data)
-    where = f"data[{RATES}].{_attribute('edge_index', split)}"
-    found = data[RATES].get(_attribute("edge_index", split)) if RATES in data.edge_types else None
-    if found is None:
-        if split == "train":
-            raise DataError(f"data[{RATES}] has no edge_index, expected training interactions [2, E]")
-        return torch.empty(2, 0, dtype=torch.long), None
-    edges = _integers(found, where)
-    outside = _outside(data, edges)
-    if split != "train" and (outside or any(_is_renumbered(data, kind) for kind in KINDS)):
-        recorded = data[RATES].get(f"{split}_checksum")
-        if recorded is not None and recorded == _checksum(edges):
-            edges = torch.stack([_renumbered(data, kind, ids) for kind, ids in zip(KINDS, edges, strict=True)])
-            kept = (edges >= 0).all(dim=0)
-            return edges, None if kept.all() else kept
-        if recorded is None and not outside:
-            raise DataError(f"{where}: the nodes were renumbered (n_id), expected new ids here too and n_id removed")
-    if outside:
-        raise DataError(f"{where}: {outside}")
-    return edges, None
-
-
-def _outside(data: HeteroData, edges: Tensor) -> str:
-    """What is out of range in ``edges`` [2, E]; empty where nothing is."""
-    for kind, ids in zip(KINDS, edges, strict=True):
-        size = count(data, kind)
-        if len(ids) and (int(ids.min()) < 0 or int(ids.max()) >= size):
-            wrong = int(((ids < 0) | (ids >= size)).byte().argmax())
-            return f"{kind} {int(ids[wrong])} in column {wrong}, expected 0 to {size - 1}"
-    return ""
-
-
-def _check_kind(data: HeteroData) -> None:
-    from torch_geometric.data import HeteroData
-
-    if not isinstance(data, HeteroData):
-        raise DataError(f"data: got a {type(data).__name__}, expected a HeteroData (to_homogeneous() loses the splits)")
-
-
-def _integers(found: Any, where: str) -> Tensor:
-    """``found`` as int64 [2, E] on the CPU."""
-    plain = found.as_tensor() if hasattr(found, "as_tensor") else found
-    if not isinstance(plain, torch.Tensor):
-        raise DataError(f"{where}: got a {type(plain).__name__}, expected a tensor [2, E]")
-    if plain.dim() != 2 or plain.size(0) != 2 or plain.layout != torch.strided:
-        raise DataError(f"{where}: got a tensor of shape {list(plain.shape)}, expected [2, E]")
-    if plain.is_floating_point() or plain.is_complex() or plain.dtype == torch.bool:
-        raise DataError(f"{where}: got {str(plain.dtype).removeprefix('torch.')}, expected integers")
-    return plain.detach().cpu().long()
-
-
-def _is_renumbered(data: HeteroData, kind: str) -> bool:
-    n_id = data[kind].get("n_id")
-    return n_id is not None and not torch.equal(n_id.cpu(), torch.arange(len(n_id)))
-
-
-def _renumbered(data: HeteroData, kind: str, ids: Tensor) -> Tensor:
-    """Present numbers of nodes that had the numbers ``ids`` [E] at first, -1 for those that are gone."""
-    n_id = data[kind].get("n_id")
-    if n_id is None:
-        return ids
-    n_id, number = n_id.cpu().long(), count(data, kind)
-    if n_id.shape != (number,) or len(n_id.unique()) != number or (number and n_id.min() < 0):
-        raise DataError(
-            f"data[{kind!r}].n_id: {len(n_id.unique()):,} distinct numbers of shape {list(n_id.shape)}, expected the "
-            f"first number of each of the {number:,} {kind}s, to find the held-out interactions by"
-        )
-    place = torch.full((1 + max(int(n_id.max()) if number else -1, int(ids.max()) if len(ids) else -1),), -1)
-    place[n_id] = torch.arange(number)
-    return place[ids]
-
-
-def _checksum(edges: Tensor) -> int:
-    return zlib.crc32(edges.contiguous().numpy().tobytes())
-
-
-def _attribute(name: str, split: str) -> str:
-    return name if split == "train" else f"{split}_{name}"

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data.graph import RATES, count, edges_of, modalities, raw_ids
+from bm3_pyg.data.edges import RATES, count, edges_of
+from bm3_pyg.data.graph import modalities, raw_ids
 from bm3_pyg.data.ids import to_series
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.files import write_text

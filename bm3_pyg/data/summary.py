@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bm3_pyg.data.graph import count, edge_values, edges_of, missing_of, modalities, own_ids
+from bm3_pyg.data.edges import count, edge_values, edges_of
+from bm3_pyg.data.graph import missing_of, modalities, own_ids
 from bm3_pyg.data.ids import to_series
 from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.later import Later

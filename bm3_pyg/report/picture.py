@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data.graph import edge_values, edges_of
+from bm3_pyg.data.edges import edge_values, edges_of
 from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.data.summary import describe
 from bm3_pyg.errors import ConfigError

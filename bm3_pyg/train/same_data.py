@@ -9,7 +9,7 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of, fingerprint, modalities, same_fingerprint
-from bm3_pyg.data.graph import count
+from bm3_pyg.data.edges import count
 from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.data.mmrec import MAPPINGS
 from bm3_pyg.errors import RunError, shown

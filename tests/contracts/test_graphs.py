@@ -20,7 +20,8 @@ from torch_geometric.sampler import BaseSampler, EdgeSamplerInput, HeteroSampler
 
 from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_dataset, recommend
 from bm3_pyg.data import describe, edges_of, export_dataset, fingerprint, modalities, raw_ids
-from bm3_pyg.data.graph import RATED_BY, RATES, build, edge_values, interactions_of, missing_of
+from bm3_pyg.data.edges import RATED_BY, RATES, edge_values
+from bm3_pyg.data.graph import build, interactions_of, missing_of
 from bm3_pyg.data.interactions import SPLITS, Interactions
 from bm3_pyg.errors import DataError
 
@@ -260,7 +261,7 @@ def test_splits_put_in_place_are_in_present_numbers(data: HeteroData) -> None:
 
 def test_numbers_that_lead_nowhere_are_refused(data: HeteroData) -> None:
     twice = data.subgraph({"item": torch.tensor([3, 3, 4])})
-    with pytest.raises(DataError, match=r"data\['item'\]\.n_id: 2 distinct numbers of shape \[3\]"):
+    with pytest.raises(DataError, match=r"data\['item'\]\.n_id: 2 distinct of 3 numbers"):
         edges_of(twice, "val")
     unknown = data.subgraph({"item": torch.arange(ITEMS - 1, -1, -1)})
     del unknown[RATES].val_checksum

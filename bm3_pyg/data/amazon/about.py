@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bm3_pyg.data.amazon.sources import BASE, CATEGORIES
-from bm3_pyg.data.graph import count, edges_of
+from bm3_pyg.data.edges import count, edges_of
 from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.errors import DataError
 
