@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 else:
     torch = Later("torch")
 
-VERSION = 2  # of the entries' format and of what is computed from the same source
-GLOBALS = ("name", "files", "notes")
+VERSION = 3  # of the entries' format and of what is computed from the same source
+GLOBALS = ("name", "files", "notes", "split_checksums")
 
 
 def cached(name: str, key: Mapping[str, Any], build: Callable[[], HeteroData]) -> HeteroData:
@@ -67,7 +67,7 @@ def not_kept(what: str, error: WriteError) -> None:
 
 
 def _write(data: HeteroData, folder: Path) -> None:
-    index: dict[str, Any] = {"globals": {name: data[name] for name in GLOBALS}, "values": []}
+    index: dict[str, Any] = {"globals": {name: data[name] for name in GLOBALS if name in data}, "values": []}
     for store in (*data.node_stores, *data.edge_stores):
         kind = list(store._key) if isinstance(store._key, tuple) else store._key
         for name, value in store.items():
@@ -107,9 +107,11 @@ def _read(folder: Path) -> HeteroData:
     index = json.loads(text)
     from torch_geometric.data import HeteroData
 
+    from bm3_pyg.data.own_ids import for_loaders
+
     data = HeteroData()
-    for name in GLOBALS:
-        data[name] = index["globals"][name]
+    for name, value in index["globals"].items():
+        data[name] = value
     for entry in index["values"]:
         kind = tuple(entry["store"]) if isinstance(entry["store"], list) else entry["store"]
         if "value" in entry:
@@ -121,7 +123,7 @@ def _read(folder: Path) -> HeteroData:
             raise ValueError(f"{folder / entry['file']}: content has changed")
         if entry["strings"]:
             array = np.array(array.tobytes().decode().split("\0"), dtype=object)
-        data[kind][entry["name"]] = torch.from_numpy(array) if entry["tensor"] else array
+        data[kind][entry["name"]] = torch.from_numpy(array) if entry["tensor"] else for_loaders(array)
     return data
 
 

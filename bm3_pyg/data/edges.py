@@ -75,8 +75,8 @@ def _edges(data: HeteroData, split: str) -> tuple[Tensor, Tensor | None]:
     edges = _integers(found, where)
     outside = _outside(data, edges)
     if split != "train" and (outside or any(_is_renumbered(data, kind) for kind in KINDS)):
-        recorded = data[RATES].get(f"{split}_checksum")
-        if recorded is not None and recorded == checksum(edges):
+        recorded = (getattr(data, "split_checksums", None) or {}).get(split)
+        if isinstance(recorded, int) and recorded == checksum(edges):
             edges = torch.stack([_renumbered(data, kind, ids) for kind, ids in zip(KINDS, edges, strict=True)])
             kept = (edges >= 0).all(dim=0)
             return edges, None if kept.all() else kept

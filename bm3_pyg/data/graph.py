@@ -8,8 +8,8 @@ the other splits. ``data['item', 'rated_by', 'user'].edge_index``: the training 
 
 PyG's transforms and loaders renumber nodes and training interactions, but know nothing of the other splits. So both
 node stores have PyG's ``n_id`` [n], at first 0 to n - 1, which transforms slice as they do any attribute:
-:func:`edges_of` follows it, and leaves out interactions whose user or item is gone. ``val_checksum`` and
-``test_checksum`` tell those splits from ones that were put in their place, which are read as they are.
+:func:`~bm3_pyg.data.edges_of` follows it, and leaves out interactions whose user or item is gone.
+``data.split_checksums`` tells those splits from ones that were put in their place, which are read as they are.
 """
 
 from __future__ import annotations
@@ -84,10 +84,12 @@ def build(
         raise DataError(f"{name}: none of the {len(rows.users):,} interactions is for training, expected at least one")
     from torch_geometric.data import HeteroData
 
+    from bm3_pyg.data.own_ids import for_loaders
+
     data = HeteroData()
     data.name, data.files, data.notes = name, dict(files), list(notes)
-    data["user"].num_nodes, data["user"].raw_id = len(user_ids), user_ids
-    data["item"].num_nodes, data["item"].raw_id = len(item_ids), item_ids
+    data["user"].num_nodes, data["user"].raw_id = len(user_ids), for_loaders(user_ids)
+    data["item"].num_nodes, data["item"].raw_id = len(item_ids), for_loaders(item_ids)
     for modality, (values, missing) in features.items():
         check_modality_name(modality, name)
         data["item"][modality] = torch.from_numpy(values)
@@ -102,8 +104,7 @@ def build(
     data[RATED_BY].edge_index = rates.edge_index.flip(0)
     for kind in KINDS:
         data[kind].n_id = torch.arange(count(data, kind))
-    for split in SPLITS[1:]:
-        rates[f"{split}_checksum"] = checksum(edges_of(data, split))
+    data.split_checksums = {split: checksum(edges_of(data, split)) for split in SPLITS[1:]}
     without = int((np.bincount(rows.users[rows.split == 0], minlength=len(user_ids)) == 0).sum())
     if without:
         data.notes.append(

@@ -14,12 +14,14 @@ import pytest
 import torch
 import torch_geometric.transforms as T
 from torch import Tensor
-from torch_geometric.data import HeteroData
-from torch_geometric.loader import NodeLoader
+from torch_geometric.data import HeteroData, InMemoryDataset
+from torch_geometric.loader import NeighborLoader, NodeLoader
 from torch_geometric.sampler import BaseSampler, EdgeSamplerInput, HeteroSamplerOutput, NodeSamplerInput
+from torch_geometric.typing import WITH_PYG_LIB, WITH_TORCH_SPARSE
 
 from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_dataset, recommend
 from bm3_pyg.data import describe, edges_of, export_dataset, fingerprint, modalities, raw_ids
+from bm3_pyg.data.cache import cached
 from bm3_pyg.data.edges import RATED_BY, RATES, edge_values
 from bm3_pyg.data.graph import build, interactions_of, missing_of
 from bm3_pyg.data.interactions import SPLITS, Interactions
@@ -146,6 +148,14 @@ def test_figures_of_a_subgraph_are_those_of_its_own_dataset() -> None:
     assert not seen & {(int(user), item) for user, items in zip(users, lists.tolist(), strict=True) for item in items}
 
 
+class Kept(InMemoryDataset):
+    """What PyG's datasets keep in memory."""
+
+    def __init__(self, graphs: list[HeteroData]) -> None:
+        super().__init__()
+        self.data, self.slices = self.collate(graphs)
+
+
 SAME: dict[str, Callable[[HeteroData], HeteroData]] = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
@@ -161,6 +171,11 @@ SAME: dict[str, Callable[[HeteroData], HeteroData]] = {
     "compose": lambda data: T.Compose([T.ToUndirected(), T.NormalizeFeatures(), T.ToDevice("cpu")])(data),
     "edge_type_subgraph": lambda data: data.edge_type_subgraph([RATES]),
     "node_type_subgraph": lambda data: data.node_type_subgraph(["user", "item"]),
+    "turned twice": lambda data: data.subgraph({"item": torch.arange(ITEMS).flip(0)}).subgraph(
+        {"item": torch.arange(ITEMS).flip(0)}
+    ),
+    "in the cache": lambda data: [cached("toy", {"data": str(data["item"].raw_id[1])}, lambda: data) for _ in "ab"][1],
+    "in a dataset": lambda data: Kept([data])[0],
     "subgraph of all": lambda data: data.subgraph({"item": torch.arange(ITEMS)}),
 }
 
@@ -234,20 +249,43 @@ def batches(data: HeteroData) -> Iterator[HeteroData]:
 
 
 @pytest.mark.parametrize("subset", [False, True])
-def test_a_loaders_batches(subset: bool) -> None:
-    data = whole(strings=False)
+def test_a_loaders_batches(data: HeteroData, subset: bool) -> None:
     if subset:
         data = data.subgraph({"user": torch.arange(29, 4, -1), "item": torch.arange(2, ITEMS)})
     everything = contents(data)
     seen = set()
     for batch in batches(data):
         found = contents(batch)
+        assert features(batch).items() <= features(data).items()
         assert found <= everything
         users = {str(one) for one in raw_ids(batch, "user")}
         items = {str(one) for one in raw_ids(batch, "item")}
         assert found == {row for row in everything if row[1] in users and row[2] in items}
         seen |= {row for row in found if row[0] == "train"}
     assert seen == {row for row in everything if row[0] == "train"}
+
+
+@pytest.mark.skipif(not (WITH_PYG_LIB or WITH_TORCH_SPARSE), reason="PyG's samplers need pyg-lib or torch_sparse")
+def test_neighbor_loader(data: HeteroData) -> None:
+    everything, seen = contents(data), set()
+    for batch in NeighborLoader(data, [-1, -1], input_nodes="user", batch_size=9):
+        found = contents(batch)
+        users, items = ({str(one) for one in raw_ids(batch, kind)} for kind in ("user", "item"))
+        held_out = {row for row in everything if row[0] != "train" and row[1] in users and row[2] in items}
+        assert {row for row in found if row[0] != "train"} == held_out
+        assert found <= everything
+        seen |= found
+    assert {row for row in everything if row[0] == "train"} <= seen
+
+
+def test_own_ids_stay_arrays() -> None:
+    data = whole(strings=True)
+    own = data["item"].raw_id
+    assert isinstance(own, np.ndarray)
+    assert own[2] == "i6"
+    assert own.tolist()[:2] == ["i0", "i3"]
+    assert repr(data).count("raw_id=[") == 2
+    assert "raw_id" not in data.to_homogeneous()
 
 
 def test_splits_put_in_place_are_in_present_numbers(data: HeteroData) -> None:
@@ -264,7 +302,7 @@ def test_numbers_that_lead_nowhere_are_refused(data: HeteroData) -> None:
     with pytest.raises(DataError, match=r"data\['item'\]\.n_id: 2 distinct of 3 numbers"):
         edges_of(twice, "val")
     unknown = data.subgraph({"item": torch.arange(ITEMS - 1, -1, -1)})
-    del unknown[RATES].val_checksum
+    del unknown.split_checksums
     with pytest.raises(DataError, match="the nodes were renumbered"):
         edges_of(unknown, "val")
     with pytest.raises(DataError, match="got a Data, expected a HeteroData"):
