@@ -62,7 +62,7 @@ def _add_prepare(data: Any) -> None:
     amazon.add_argument("--offline", action="store_true", help="use what is there, say what is missing")
     amazon.add_argument("--force", action="store_true", help="download again, whatever was recorded of a file")
     own = command.add_argument_group("your own catalogue")
-    own.add_argument("--interactions", metavar="FILE", help="a .csv, .tsv or .parquet table")
+    own.add_argument("--interactions", metavar="FILE", help="a .csv, .tsv, .jsonl or .parquet table, or -")
     own.add_argument("--items", metavar="FILE", help="a table of every item")
     own.add_argument("--text-columns", metavar="NAME,NAME", help="columns of --items to encode as the feature text")
     own.add_argument(
@@ -98,6 +98,8 @@ _OWN = {
     "--time-column": "time_column",
     "--rating-column": "rating_column",
     "--label-column": "label_column",
+    "--id-column": "id_column",
+    "--columns": "columns",
 }
 
 

@@ -14,9 +14,10 @@ from bm3_pyg.errors import ConfigError
 from bm3_pyg.names import SPLIT_RULES
 
 SOURCE_HELP = """\
-PATH is a folder in MMRec's layout (NAME.inter and *_feat.npy), or a CSV, TSV or Parquet table of interactions
-(then --user-column, --item-column, --split and --features say how to read it); NAME is planted data made on the
-spot: demo, planted-baby, planted-sports, planted-electronics.
+PATH is a folder in MMRec's layout (NAME.inter and *_feat.npy), or a CSV, TSV, JSON lines or Parquet table of
+interactions, compressed (.csv.gz) or not, or - for one on standard input (then --user-column, --item-column, --split
+and --features say how to read it); NAME is planted data made on the spot: demo, planted-baby, planted-sports,
+planted-electronics.
 """
 
 
@@ -65,11 +66,14 @@ def add_columns(group: Any) -> None:
     group.add_argument("--time-column", metavar="NAME")
     group.add_argument("--rating-column", metavar="NAME")
     group.add_argument("--label-column", metavar="NAME", help="column with train, val, test or 0, 1, 2")
+    group.add_argument("--id-column", metavar="NAME", help="item ids in --items and --features (default: as above)")
+    group.add_argument("--columns", metavar="NAME,NAME", help="names of all columns, for text without a header")
 
 
 def columns_of(args: argparse.Namespace) -> dict[str, Any]:
     """The columns that were named, as keyword arguments of :func:`bm3_pyg.load_dataset`."""
     named = {name: getattr(args, f"{name}_column") for name in ("user", "item", "time", "rating", "label")}
+    named["id_column"], named["columns"] = args.id_column, args.columns and args.columns.split(",")
     return {name: column for name, column in named.items() if column is not None}
 
 

@@ -202,7 +202,7 @@ def _parse_carefully(
 
 
 def _collect(
-    path: Path, reader: _Reader, text: str, header: list[str] | None, skipped: int, even: bool = False
+    path: Path, reader: _Reader, text: str, names: list[str] | None, skipped: int, even: bool = False
 ) -> tuple[list[str], pl.DataFrame, NDArray[np.int64], list[str]]:
     """Header, rows, the line of each, and notes. With ``even``, :class:`_Uneven` is raised for a row with gaps."""
     chunks: list[pl.DataFrame] = []
@@ -210,7 +210,7 @@ def _collect(
     rows: list[list[str | None]] = []
     starts: list[int] = []
     doubtful: list[_Record] = []
-    proven = False
+    proven, header = False, names
     shape = None if header is None else _Shape.of(header)
 
     def flush() -> None:
@@ -228,7 +228,7 @@ def _collect(
         if even and not shape.fits(cells):
             raise _Uneven
         if any(cells[shape.most :]):
-            expected = f"expected {shape.most} as in the header"
+            expected = f"expected {shape.most} as {'in the header' if names is None else 'columns are named'}"
             raise DataError(f"{path}: line {record.first + skipped}: {len(cells)} cells, {expected}")
         proven |= record.last > record.first and not record.doubtful
         if record.doubtful:

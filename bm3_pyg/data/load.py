@@ -34,7 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "columns": None,
     "id_column": None,
 }
-READ_ONCE = "<{}>"  # what a source that cannot be read again is recorded as
+READ_ONCE = "</{}>"  # what a pipe is recorded as, which cannot be read again
 
 
 def load_dataset(
@@ -111,12 +111,7 @@ def load_dataset(
         "columns": None if columns is None else list(columns),
         "id_column": id_column,
     }
-    for path in (source, *(features or {}).values(), items):
-        if str(path).startswith("</"):
-            raise DataError(
-                f"{path}: was a pipe, which can be read once only; save what it gave as a file and give that instead "
-                f"(--data FILE, data=load_dataset(FILE))"
-            )
+    check_again({"source": source, "features": features, "items": items})
     with streams_kept():
         data = _load(source, seed, options)
     if corrupt is not None:
@@ -125,6 +120,16 @@ def load_dataset(
         data.source = {**origin, "corrupt": corrupt, **({"seed": seed} if seed else {})}
     tell(data.notes)
     return data
+
+
+def check_again(source: Mapping[str, Any]) -> None:
+    """Raise a :class:`DataError` where a source's files, as ``data.source`` has them, cannot be read a second time."""
+    for path in (source["source"], *(source.get("features") or {}).values(), source.get("items")):
+        if str(path).startswith(READ_ONCE[:2]):
+            raise DataError(
+                f"{path}: was a pipe, which can be read only once; save what it gave as a file and give that in its "
+                f"place (on the command line as PATH or --data)"
+            )
 
 
 def _load(source: str | Path, seed: int, options: Mapping[str, Any]) -> HeteroData:
@@ -199,4 +204,4 @@ def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _again(path: Path) -> str:
     """How a run's settings name a file, or what cannot be read again."""
-    return READ_ONCE.format(path) if is_stream(path) else str(path)
+    return READ_ONCE.format(str(path)[1:]) if is_stream(path) else str(path)

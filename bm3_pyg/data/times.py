@@ -42,7 +42,7 @@ def times(table: Table, name: str) -> NDArray[Any]:
     numbers = _numbers(values)
     if kind == pl.String and numbers.null_count():
         moments, zoned = _iso(values)
-        if moments.null_count() < numbers.null_count():
+        if moments.null_count() <= numbers.null_count():
             refuse_new_nulls(table, name, values, moments, EXPECTED)
             if zoned.any() and not zoned.all():
                 told = f"{(~zoned).sum():,} of {len(zoned):,} times have no zone and are taken for UTC"
@@ -94,8 +94,8 @@ def _in_seconds(table: Table, name: str, numbers: pl.Series) -> NDArray[Any]:
                 f"one unit in all rows"
             )
     table.notes.append(f"{table.path.name}: {name} is taken for {unit} since 1970")
-    whole = numbers.dtype == pl.Int64 and not (numbers % scale).any()
-    return np.asarray((numbers // scale if whole else numbers / scale).to_numpy())
+    whole = numbers.dtype == pl.Int64 and (numbers % scale == 0).all()
+    return _whole((numbers // scale if whole else numbers / scale).to_numpy())
 
 
 def _iso(values: pl.Series) -> tuple[pl.Series, pl.Series]:

@@ -19,6 +19,8 @@ OPTIONS = {
     "time": "--time-column",
     "rating": "--rating-column",
     "label": "--label-column",
+    "id_column": "--id-column",
+    "columns": "--columns",
     "split": "--split",
     "seed": "--split-seed",
     "core": "--core",
@@ -74,7 +76,8 @@ def _source(source: Mapping[str, Any], name: str) -> list[str]:
     parts = [name]
     for key, option in OPTIONS.items():
         if source.get(key) is not None:
-            parts += [option, str(source[key])]
+            value = source[key]
+            parts += [option, ",".join(value) if isinstance(value, list) else str(value)]
     if source.get("features"):
         parts += ["--features", *(f"{key}={Path(file).name}" for key, file in source["features"].items())]
     if source.get("items"):

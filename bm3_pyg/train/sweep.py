@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from bm3_pyg.data.load import check_again
 from bm3_pyg.errors import BM3Error, ConfigError, RunError, one_line
 from bm3_pyg.files import make_folder, write_text, writing
 from bm3_pyg.train.config import TrainConfig
@@ -108,8 +109,10 @@ def run_sweep(
     Raises:
         ConfigError: a setting is unknown to its model or out of range; nothing has been run then.
         RunError: ``out`` holds a sweep of another dataset, or a run made with other settings.
+        DataError: the dataset is a pipe, which cannot be read in every run.
         KeyboardInterrupt: after Ctrl-C, once the runs in progress have saved their state.
     """
+    check_again(sweep.source)
     _check(sweep, out)
     write_text(out / "sweep.yaml", yaml.safe_dump(_plain(sweep), sort_keys=False))
     waiting = [

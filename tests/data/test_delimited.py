@@ -125,7 +125,7 @@ def test_names_for_text_without_a_header() -> None:
     assert lines(parse("\n1,2\n3,4\n", names=["a", "b"])) == [2, 3]
     assert parse("a,b\n3,4\n", names=["a", "b"]).frame.rows() == [("3", "4")]
     assert parse("1,2\n3,4\n", names=["a", "b", "c"]).frame.rows() == [("1", "2", None), ("3", "4", None)]
-    with pytest.raises(DataError, match="line 1: 2 cells, expected 1"):
+    with pytest.raises(DataError, match="line 1: 2 cells, expected 1 as columns are named"):
         parse("1,2\n3,4\n", names=["a"])
 
 
