@@ -11,37 +11,69 @@ from typing import NoReturn
 
 from bm3_pyg.cli.data import add_data
 from bm3_pyg.cli.runs import QUIET, add_runs
+from bm3_pyg.cli.startup import load_when_used
 from bm3_pyg.cli.study import add_study
+from bm3_pyg.cli.terminal import LogHandler, OutputError, Unread, line, printing
 from bm3_pyg.cli.transfer import add_transfer
 from bm3_pyg.errors import BM3Error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it worked, 2 for bad input (one line on standard error), 130 if interrupted."""
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    """Run one command, by default that of the command line.
+
+    Returns:
+        0 if it worked, 2 for bad input (one line on standard error says what), 130 if interrupted, 141 if nobody reads
+        the output any more.
+    """
+    if arguments is None:
+        load_when_used()
+    try:
+        with printing():
+            return _run(arguments)
+    except OutputError as error:
+        print(f"bm3: {error}", file=sys.stderr)
+        return 2
+    except Unread:
+        return 141
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    logging.basicConfig(format="%(message)s", handlers=[LogHandler()])
     try:
         args = _parser().parse_args(arguments)
         logging.getLogger("bm3_pyg").setLevel(logging.ERROR if args.run in QUIET else logging.WARNING)
         args.run(args)
+    except OutputError:
+        raise
     except BM3Error as error:
-        print(f"bm3: {error}", file=sys.stderr)
+        print(f"bm3: {line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"bm3: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        print(f"bm3: {line(error.filename or 'file')}: {line(error.strerror or error)}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _no_memory(error):
+            raise
+        print(f"bm3: not enough memory ({line(error)[:200]})", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         try:
             words = str(interrupt) or "interrupted"
         except KeyboardInterrupt:  # polars lets one Ctrl-C come twice
             words = "interrupted"
-        print(f"bm3: {words}", file=sys.stderr)
+        print(f"bm3: {line(words)}", file=sys.stderr)
         return 130
     return 0
 
 
+def _no_memory(error: BaseException) -> bool:
+    """Also PyTorch's, which is a RuntimeError that says so."""
+    return isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        print(f"{self.prog}: {line(message)} (see {self.prog} --help)", file=sys.stderr)
         sys.exit(2)
 
 
