@@ -32,11 +32,16 @@ MODELS: Mapping[str, tuple[str, str]] = MappingProxyType(
 SPLIT_RULES = ("random", "leave-one-out", "time", "global-time", "cold-items", "label")
 """Ways to hold interactions out, by their names for ``--split``."""
 
+LIST_SUFFIXES = (".parquet", ".csv", ".jsonl")
+"""What lists are written as."""
+
 TRAINING = ("train/config.py", "TrainConfig")
 NO_SETTINGS = frozenset({"encoder"})
 """Options that a text cannot give: modules."""
 
-WHOLE = 2**31  # more than any count; what is below fits every integer that is computed with
+WHOLE = 2**31
+"""More than any count; what is below fits every integer that is computed with."""
+
 RANGES: Mapping[str, tuple[type, float, float]] = MappingProxyType(
     {
         "embedding_dim": (int, 1, 4097),
@@ -69,7 +74,7 @@ MAY_BE_NONE = frozenset({"mask_weight"})
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType({"mask": ("train", "seen")})
 FLAGS = frozenset({"freeze_features", "normalize_features"})
 WORDS: Mapping[str, str] = MappingProxyType(
-    {"modalities": "a list of names such as [image,text], [] for none", "by": "interactions or a modality's name"}
+    {"modalities": "a list of names such as [image,text]", "by": "interactions or a modality's name"}
 )
 """What settings that are neither numbers, choices nor flags may be; whether they fit depends on the dataset."""
 

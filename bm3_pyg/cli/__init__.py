@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from bm3_pyg.cli.data import add_data
+from bm3_pyg.cli.models import add_models
 from bm3_pyg.cli.runs import QUIET, add_runs
 from bm3_pyg.cli.startup import load_when_used
 from bm3_pyg.cli.study import add_study
@@ -42,6 +43,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         args = _parser().parse_args(arguments)
         logging.getLogger("bm3_pyg").setLevel(logging.ERROR if args.run in QUIET else logging.WARNING)
+        logging.getLogger("bm3_pyg.lists").setLevel(logging.WARNING)
         args.run(args)
     except OutputError:
         raise
@@ -82,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"bm3 {version('bm3-pyg')}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     add_data(verbs)
+    add_models(verbs)
     add_runs(verbs)
     add_study(verbs)
     add_transfer(verbs)

@@ -8,9 +8,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from bm3_pyg.cli.checks import check_file, whole
 from bm3_pyg.cli.options import add_columns, add_source, add_verb, columns_of, load, pairs
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.names import SPLIT_RULES
+from bm3_pyg.names import SPLIT_RULES, WHOLE
 
 
 def add_data(verbs: Any) -> None:
@@ -38,10 +39,10 @@ def _add_prepare(data: Any) -> None:
     )
     command.add_argument("name", nargs="?", choices=["baby", "sports", "electronics"], help="an Amazon dataset")
     command.add_argument("--split", choices=SPLIT_RULES, help="how to hold out (default: random)")
-    command.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the split (default: 0)")
+    command.add_argument("--seed", type=whole(0, WHOLE), default=0, metavar="N", help="seed of the split (default: 0)")
     command.add_argument(
         "--core",
-        type=int,
+        type=whole(0, WHOLE),
         metavar="K",
         help="keep users and items with K interactions, 0: all (default: 5 for Amazon's, else all)",
     )
@@ -144,9 +145,12 @@ def _encoder(args: argparse.Namespace) -> str | None:
 
 
 def _describe(args: argparse.Namespace) -> None:
+    if args.picture is not None:
+        check_file(args.picture, (".png", ".svg"))
+    data = load(args)
+
     from bm3_pyg.data import describe
 
-    data = load(args)
     card = describe(data)
     if args.picture is not None:
         from bm3_pyg.report.picture import dataset_picture

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
-from bm3_pyg.errors import ConfigError
-from bm3_pyg.names import SPLIT_RULES
+from bm3_pyg.cli.checks import check_run, whole
+from bm3_pyg.errors import ConfigError, RunError
+from bm3_pyg.names import SPLIT_RULES, WHOLE
 
 SOURCE_HELP = """\
 PATH is a folder in MMRec's layout (NAME.inter and *_feat.npy), or a CSV, TSV, JSON lines or Parquet table of
@@ -21,14 +22,17 @@ planted-electronics.
 """
 
 
-def add_verb(group: Any, name: str, run: Callable[[argparse.Namespace], None], help: str, example: str) -> Any:
-    """A command with its help, an example and the function that runs it."""
+def add_verb(
+    group: Any, name: str, run: Callable[[argparse.Namespace], None], help: str, example: str, **options: Any
+) -> Any:
+    """A command with its help, an example and the function that runs it; options as of ``argparse.ArgumentParser``."""
     added = group.add_parser(
         name,
         help=help,
         description=help[0].upper() + help[1:] + ".",
         epilog=f"example:\n  {example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        **options,
     )
     added.set_defaults(run=run)
     return added
@@ -51,8 +55,12 @@ def add_source(command: argparse.ArgumentParser, optional: bool = False, flag: s
         choices=SPLIT_RULES,
         help="how to hold out (default: label with --label-column, else random)",
     )
-    table.add_argument("--core", type=int, metavar="K", help="keep users and items with K interactions (default: all)")
-    table.add_argument("--split-seed", type=int, metavar="N", help="seed of the split or planted data (default: 0)")
+    table.add_argument(
+        "--core", type=whole(1, WHOLE), metavar="K", help="keep users and items with K interactions (default: all)"
+    )
+    table.add_argument(
+        "--split-seed", type=whole(0, WHOLE), metavar="N", help="seed of the split or planted data (default: 0)"
+    )
     table.add_argument(
         "--features", nargs="+", action="extend", metavar="NAME=FILE", help=".npy in item order, or table by item id"
     )
@@ -91,9 +99,21 @@ def add_settings(command: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="options of the model (its class's keyword arguments: num_layers, embedding_dim, reg_weight, modalities, "
-        "...) and of training (max_epochs, min_epochs, patience, batch_size, lr, eval_every, mask, ...)",
+        help="options of the model and of training: bm3 models NAME lists them",
     )
+
+
+def add_strict(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--strict", action="store_true", help="end at ids that are unknown (default: they are left out and counted)"
+    )
+
+
+def add_cold(command: argparse.ArgumentParser, only: str, both: str) -> None:
+    """The words for items without training interactions; ``args.cold`` is ``without``, ``only`` or ``with``."""
+    choice = command.add_mutually_exclusive_group()
+    choice.add_argument("--cold", dest="cold", action="store_const", const="only", default="without", help=only)
+    choice.add_argument("--with-cold", dest="cold", action="store_const", const="with", help=both)
 
 
 def add_device(command: argparse.ArgumentParser) -> None:
@@ -115,17 +135,28 @@ def load(args: argparse.Namespace) -> HeteroData:
     return load_dataset(args.source, **columns_of(args), **given)
 
 
-def override(args: argparse.Namespace) -> HeteroData | None:
-    """The dataset at --data, where a run's own has moved; feature and item files are looked for beside a table."""
+def check_use(args: argparse.Namespace) -> None:
+    """What is wrong with a run that is to be used, or with where: told before anything is loaded."""
+    from bm3_pyg.train.settings import check_device
+
+    check_device(args.device)
+    check_run(args.run_folder)
+
+
+def data_of_run(args: argparse.Namespace) -> HeteroData:
+    """A run's dataset: at --data, where it has moved, with feature and item files looked for beside a table."""
     from bm3_pyg.data import load_dataset
     from bm3_pyg.train.run_files import read_config
 
+    source = read_config(Path(args.run_folder))["dataset"]["source"]
     if args.data is None:
-        return None
+        if not source:
+            raise RunError(f"{args.run_folder}: trained on a dataset that was not loaded from a file, expected --data")
+        return load_dataset(**source)
     moved = Path(args.data)
     if moved.is_dir() or moved.suffix == ".inter":
         return load_dataset(args.data)
-    source = dict(read_config(Path(args.run_folder))["dataset"]["source"] or {})
+    source = dict(source or {})
     if "features" in source:
         source["features"] = {name: _beside(moved, file) for name, file in source["features"].items()}
     if "items" in source:
@@ -133,15 +164,39 @@ def override(args: argparse.Namespace) -> HeteroData | None:
     return load_dataset(**{**source, "source": args.data})
 
 
+def model_of_run(args: argparse.Namespace, data: HeteroData) -> Any:
+    """A run's trained model."""
+    from bm3_pyg.train import load_run
+    from bm3_pyg.train.settings import resolve_device
+
+    return load_run(args.run_folder, data=data, device=resolve_device(args.device))[0]
+
+
+def ids_in(file: str, kind: str, args: argparse.Namespace) -> Sequence[str | int]:
+    """The ids of users or items in a text file, one a line, or in a table."""
+    from bm3_pyg.data.asked import read_ids
+
+    return read_ids(file, *_columns(kind, args))
+
+
+def histories_in(file: str, args: argparse.Namespace) -> Mapping[str | int, Sequence[str | int]]:
+    """Each user's items, from a table."""
+    from bm3_pyg.data.asked import read_histories
+
+    return read_histories(file, _columns("user", args), _columns("item", args))
+
+
+def _columns(kind: str, args: argparse.Namespace) -> tuple[str, ...]:
+    """What a table's column of users or items can be called: as in the table that was trained on, or ``kind``."""
+    from bm3_pyg.train.run_files import read_config
+
+    own = (read_config(Path(args.run_folder))["dataset"]["source"] or {}).get(kind)
+    return (kind,) if own is None else (own, kind)
+
+
 def _beside(moved: Path, file: str) -> Path:
     """``file`` where it was, or of the same name in the folder of ``moved``."""
     return Path(file) if Path(file).exists() else moved.parent / Path(file).name
-
-
-def device(args: argparse.Namespace) -> Any:
-    from bm3_pyg.train.settings import resolve_device
-
-    return resolve_device(args.device)
 
 
 def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str] | None:

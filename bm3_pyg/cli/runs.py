@@ -6,14 +6,29 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch_geometric.data import HeteroData
-
-from bm3_pyg.cli.options import add_device, add_run, add_settings, add_source, add_verb, device, load, override
-from bm3_pyg.errors import ConfigError
-from bm3_pyg.names import MODELS
+from bm3_pyg.cli.checks import check_file, check_options, check_place, cutoffs, list_length, whole
+from bm3_pyg.cli.models import settings_help
+from bm3_pyg.cli.options import (
+    add_cold,
+    add_device,
+    add_run,
+    add_settings,
+    add_source,
+    add_strict,
+    add_verb,
+    check_use,
+    data_of_run,
+    histories_in,
+    ids_in,
+    load,
+    model_of_run,
+)
+from bm3_pyg.cli.terminal import line
+from bm3_pyg.errors import ConfigError, RunError
+from bm3_pyg.files import is_taken
+from bm3_pyg.names import LIST_SUFFIXES, MODELS
 
 
 def add_runs(verbs: Any) -> None:
@@ -24,7 +39,10 @@ def add_runs(verbs: Any) -> None:
         _train,
         "train a model and test it once, on the epoch with the best validation Recall@20",
         "bm3 train data/baby --out runs/baby --set num_layers=1 reg_weight=0.1 --seed 1",
+        add_help=False,
     )
+    command.add_argument("-h", "--help", action="store_true", help="show this, with what --set takes for --model")
+    command.set_defaults(parser=command)
     add_source(command, optional=True)
     command.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/NAME, numbered if it exists)")
     command.add_argument("--model", choices=MODELS, metavar="NAME", help=f"{', '.join(MODELS)} (default: bm3)")
@@ -34,7 +52,9 @@ def add_runs(verbs: Any) -> None:
         choices=["plus"],
         help="plus: BM3 with 2 layers, masking without alignment (see README: Beyond the paper)",
     )
-    command.add_argument("--seed", type=int, metavar="N", help="seed of weights, batches and masks (default: 0)")
+    command.add_argument(
+        "--seed", type=whole(0, 2**32 - 1), metavar="N", help="seed of weights, batches and masks (default: 0)"
+    )
     command.add_argument("--resume", action="store_true", help="go on with the run in --out")
     command.add_argument("--tensorboard", action="store_true", help="write TensorBoard events into the run")
     add_device(command)
@@ -47,14 +67,17 @@ def add_runs(verbs: Any) -> None:
     command.add_argument(
         "--mask", choices=["train", "seen"], default="train", help="hide training items, or validation items too"
     )
-    command.add_argument("--k", type=_cutoffs, metavar="K,K", help="(default: 5,10,20,50)")
+    command.add_argument("--k", type=cutoffs, metavar="K,K", help="(default: 5,10,20,50)")
     command.add_argument("--candidates", metavar="FILE", help="rank only these item ids, one a line (default: all)")
-    command.add_argument(
-        "--cold", action="store_true", help="rank the split's items without training interactions, from their features"
+    add_strict(command)
+    add_cold(
+        command,
+        "rank only those items of the split that have no training interactions, by their features",
+        "rank all items, those without training interactions by their features",
     )
     command.add_argument(
         "--sampled",
-        type=int,
+        type=whole(1, 1_000_000),
         metavar="N",
         help="MRR and Hits against N sampled negatives, as OGB does; such metrics can rank models wrongly (extra ogb)",
     )
@@ -72,11 +95,16 @@ def add_runs(verbs: Any) -> None:
     command.add_argument(
         "--new-users", metavar="FILE", help="users who were not trained on: a table with columns user and item"
     )
-    command.add_argument("--k", type=int, default=20, help="length of the lists (default: 20)")
+    command.add_argument("--k", type=list_length, default=20, help="length of the lists (default: 20)")
     command.add_argument("--out", metavar="FILE", help="a .parquet, .csv or .jsonl file (default: in the run)")
     command.add_argument("--candidates", metavar="FILE", help="item ids to choose from, one a line (default: all)")
     command.add_argument("--include-seen", action="store_true", help="recommend known interactions again")
-    command.add_argument("--cold", action="store_true", help="score items without interactions from their features")
+    add_strict(command)
+    add_cold(
+        command,
+        "offer only items without training interactions, by their features",
+        "offer items without training interactions too, by their features (default: they are left out)",
+    )
 
     command = add_verb(
         verbs,
@@ -87,21 +115,25 @@ def add_runs(verbs: Any) -> None:
     )
     add_run(command)
     command.add_argument("--items", metavar="FILE", required=True, help="item ids, one a line")
-    command.add_argument("--k", type=int, default=10, help="items to find for each (default: 10)")
-    command.add_argument("--cold", action="store_true", help="embed items without interactions from their features")
+    command.add_argument("--k", type=list_length, default=10, help="items to find for each (default: 10)")
+    add_strict(command)
+    add_cold(
+        command,
+        "find only items without training interactions, by their features",
+        "find items without training interactions too, by their features (default: they are left out)",
+    )
     command.add_argument("--out", metavar="FILE", help="a .parquet, .csv or .jsonl file (default: print)")
 
 
 def _train(args: argparse.Namespace) -> None:
+    if args.help:
+        args.parser.print_help()
+        print(f"\n{settings_help(args.model or 'bm3')}")
+        return
     from bm3_pyg.data import load_dataset
-    from bm3_pyg.eval import evaluate
-    from bm3_pyg.eval.cold import cold_items, is_cold_split
-    from bm3_pyg.models import Popularity
-    from bm3_pyg.report import metrics_table
-    from bm3_pyg.train import TrainConfig, fit
-    from bm3_pyg.train.run import check_new
+    from bm3_pyg.train.config import TrainConfig
     from bm3_pyg.train.run_files import read_config
-    from bm3_pyg.train.settings import build_model, split_settings, with_preset
+    from bm3_pyg.train.settings import check_device, split_settings, with_preset
 
     saved: dict[str, Any] = {}
     if args.resume:
@@ -109,7 +141,9 @@ def _train(args: argparse.Namespace) -> None:
             raise ConfigError("--resume: expected --out with the run to resume")
         saved = read_config(Path(args.out))
     elif args.out is not None:
-        check_new(Path(args.out))
+        if is_taken(args.out):
+            raise RunError(f"{args.out}: exists already; resume it, or choose another folder")
+        check_place(args.out)
     if args.source is None and not (saved and saved["dataset"]["source"]):
         raise ConfigError("bm3 train: expected a dataset, a PATH or NAME")
     name = args.model or saved.get("model", {}).get("name", "bm3")
@@ -117,10 +151,20 @@ def _train(args: argparse.Namespace) -> None:
         raise ConfigError(f"--preset: is for bm3, got --model {name}")
     settings = args.settings if args.preset is None else with_preset(args.preset, args.settings)
     training, options = split_settings(settings, name)
+    check_options(options)
     if args.seed is not None:
         training["seed"] = args.seed
     config = TrainConfig(**{**saved.get("train", {}), **training})
+    check_device(args.device)
     data = load_dataset(**saved["dataset"]["source"]) if args.source is None else load(args)
+
+    from bm3_pyg.eval import evaluate
+    from bm3_pyg.eval.cold import cold_items, is_cold_split
+    from bm3_pyg.models import Popularity
+    from bm3_pyg.report import metrics_table
+    from bm3_pyg.train import fit
+    from bm3_pyg.train.settings import build_model
+
     model = build_model(data, {**saved.get("model", {}).get("options", {}), **options}, config.seed, args.device, name)
     out = Path(args.out) if args.out else _fresh_folder(Path("runs") / data.name)
     callbacks = []
@@ -149,20 +193,31 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    from bm3_pyg.eval import evaluate
-    from bm3_pyg.eval.cold import cold_items
-    from bm3_pyg.report import metrics_table
-
     if args.sampled is not None and args.k is not None:
         raise ConfigError("--k: got it with --sampled, whose cut-offs are OGB's: 1, 3 and 10")
-    model, data = _loaded(args)
-    candidates = _items(args.candidates, data)
-    if args.cold and candidates is None:
-        candidates = cold_items(data, args.split)
+    check_use(args)
+    asked = None if args.candidates is None else ids_in(args.candidates, "item", args)
+    data = data_of_run(args)
+
+    import torch
+
+    from bm3_pyg.data import index_of
+    from bm3_pyg.eval import evaluate
+    from bm3_pyg.eval.cold import cold_items
+    from bm3_pyg.eval.lists import known_ids
+    from bm3_pyg.eval.offer import placing
+    from bm3_pyg.report import metrics_table
+
+    model = placing(model_of_run(args, data), data, args.cold)
+    candidates = None if asked is None else index_of(data, "item", known_ids(data, "item", asked, args.strict))
+    if args.cold == "only":
+        cold = cold_items(data, args.split)
+        candidates = cold if candidates is None else candidates[torch.isin(candidates, cold)]
         if not len(candidates):
-            raise ConfigError(f"--cold: every item in the {args.split} split of {data.name} has training interactions")
-    cutoffs = args.k or [5, 10, 20, 50]
-    metrics = evaluate(model, data, args.split, cutoffs, args.mask, candidates=candidates, sampled=args.sampled, seed=0)
+            among = "every item" if asked is None else f"every item of {args.candidates}"
+            raise ConfigError(f"--cold: {among} in the {args.split} split of {data.name} has training interactions")
+    cut = args.k or [5, 10, 20, 50]
+    metrics = evaluate(model, data, args.split, cut, args.mask, candidates=candidates, sampled=args.sampled, seed=0)
     ranking = "full ranking" if candidates is None else f"ranking of {len(candidates):,} items"
     if args.sampled is not None:
         among = "" if candidates is None else f" among {len(candidates):,} items"
@@ -175,61 +230,59 @@ def _evaluate(args: argparse.Namespace) -> None:
         print(metrics_table({args.split: metrics}, list(metrics)))
     else:
         rows = {
-            f"@{k}": {name.partition("@")[0]: v for name, v in metrics.items() if name.endswith(f"@{k}")}
-            for k in cutoffs
+            f"@{k}": {name.partition("@")[0]: v for name, v in metrics.items() if name.endswith(f"@{k}")} for k in cut
         }
-        print(metrics_table(rows, list(rows[f"@{cutoffs[0]}"])))
+        print(metrics_table(rows, list(rows[f"@{cut[0]}"])))
     masked = "nothing masked" if args.split == "train" or args.sampled is not None else f"{args.mask} items masked"
-    print(f"{args.split} split of {data.name}, {ranking}, {masked}")
+    print(f"{args.split} split of {line(data.name)}, {ranking}, {masked}")
 
 
 def _recommend(args: argparse.Namespace) -> None:
-    from bm3_pyg.eval.lists import read_histories, read_ids, write_new_recommendations, write_recommendations
-
-    if args.new_users is not None and (args.users is not None or args.cold or args.include_seen):
-        raise ConfigError("--new-users: got it with --users, --cold or --include-seen, expected it alone")
-    model, data = _loaded(args)
-    candidates = None if args.candidates is None else read_ids(args.candidates)
-    name = "new-users" if args.new_users else "cold" if args.cold else "top"
+    if args.new_users is not None and (args.users is not None or args.cold != "without" or args.include_seen):
+        raise ConfigError("--new-users: got it with --users, --cold, --with-cold or --include-seen, expected it alone")
+    kinds = {"without": "top", "only": "cold", "with": "with-cold"}
+    name = "new-users" if args.new_users else kinds[args.cold]
     out = Path(args.out) if args.out else Path(args.run_folder) / "recommendations" / f"{name}{args.k}.parquet"
-    if args.new_users is not None:
-        rows = write_new_recommendations(model, data, out, read_histories(args.new_users), args.k, candidates)
+    check_use(args)
+    check_file(out, LIST_SUFFIXES)
+    asked = None if args.candidates is None else ids_in(args.candidates, "item", args)
+    users = None if args.users is None else ids_in(args.users, "user", args)
+    histories = None if args.new_users is None else histories_in(args.new_users, args)
+    data = data_of_run(args)
+
+    from bm3_pyg.eval.lists import known_histories, known_ids, write_new_recommendations, write_recommendations
+
+    model = model_of_run(args, data)
+    candidates = None if asked is None else known_ids(data, "item", asked, args.strict)
+    if histories is not None:
+        known = known_histories(data, histories, args.strict)
+        rows = write_new_recommendations(model, data, out, known, args.k, candidates)
     else:
-        users = None if args.users is None else read_ids(args.users)
-        rows = write_recommendations(model, data, out, users, args.k, candidates, exclude_seen=not args.include_seen)
+        users = None if users is None else known_ids(data, "user", users, args.strict)
+        rows = write_recommendations(model, data, out, users, args.k, candidates, not args.include_seen, args.cold)
     print(f"{rows} recommendations", file=sys.stderr)
     print(out)
 
 
 def _similar(args: argparse.Namespace) -> None:
+    check_use(args)
+    if args.out is not None:
+        check_file(args.out, LIST_SUFFIXES)
+    asked = ids_in(args.items, "item", args)
+    data = data_of_run(args)
+
     from tabulate import tabulate
 
-    from bm3_pyg.eval.lists import read_ids, similar_table, write_table
+    from bm3_pyg.eval.lists import known_ids, similar_table, write_table
 
-    model, data = _loaded(args)
-    table = similar_table(model, data, read_ids(args.items), args.k)
+    items = known_ids(data, "item", asked, args.strict)
+    table = similar_table(model_of_run(args, data), data, items, args.k, args.cold)
     if args.out is None:
-        print(tabulate(table.rows(), table.columns, tablefmt="github", floatfmt=".4f"))
+        rows = [[line(cell) if isinstance(cell, str) else cell for cell in row] for row in table.rows()]
+        print(tabulate(rows, table.columns, tablefmt="github", floatfmt=".4f"))
     else:
         write_table(table, args.out)
         print(args.out)
-
-
-def _loaded(args: argparse.Namespace) -> tuple[Any, HeteroData]:
-    """A run's model, with --cold for items without interactions too, and its dataset."""
-    from bm3_pyg.eval import with_cold_items
-    from bm3_pyg.train import load_run
-
-    model, data = load_run(args.run_folder, data=override(args), device=device(args))
-    return (with_cold_items(model, data) if args.cold else model), data
-
-
-def _items(path: str | None, data: HeteroData) -> Any:
-    """Indices of the items whose own ids are in a file."""
-    from bm3_pyg.data import index_of
-    from bm3_pyg.eval.lists import read_ids
-
-    return None if path is None else index_of(data, "item", read_ids(path))
 
 
 def _fresh_folder(path: Path) -> Path:
@@ -239,13 +292,6 @@ def _fresh_folder(path: Path) -> Path:
         number += 1
         fresh = path.with_name(f"{path.name}-{number}")
     return fresh
-
-
-def _cutoffs(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected integers such as 10,20") from None
 
 
 QUIET = (_evaluate, _recommend, _similar)

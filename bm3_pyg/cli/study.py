@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from bm3_pyg.cli.checks import MOST_JOBS, MOST_SEEDS, check_file, check_place, whole
 from bm3_pyg.cli.options import add_device, add_source, add_verb, load
-from bm3_pyg.errors import ConfigError, check_number
-from bm3_pyg.names import MODELS
+from bm3_pyg.cli.terminal import line
+from bm3_pyg.errors import ConfigError
+from bm3_pyg.names import MODELS, WHOLE
 
 
 def add_study(verbs: Any) -> None:
@@ -38,12 +40,12 @@ def add_study(verbs: Any) -> None:
         help="published: BM3's grid (layers 1, 2; dropout .3, .5; reg_weight .1, .01); ablation: BM3 without each "
         "modality, without any, features shuffled, random or frozen, alignment or masking off",
     )
-    command.add_argument("--random", type=int, metavar="N", help="try N settings of each model's grid, at random")
-    command.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default: 3)")
+    command.add_argument("--random", type=whole(1, WHOLE), metavar="N", help="try N settings of each grid, at random")
+    command.add_argument("--seeds", type=whole(1, MOST_SEEDS), default=3, metavar="N", help="0 to N-1 (default: 3)")
     command.add_argument(
         "--set", dest="settings", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="for every run"
     )
-    command.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time (default: 1)")
+    command.add_argument("--jobs", type=whole(1, MOST_JOBS), default=1, metavar="N", help="runs at a time (default: 1)")
     command.add_argument(
         "--protocol",
         choices=["strict", "mmrec"],
@@ -68,37 +70,51 @@ def add_study(verbs: Any) -> None:
 
 def _report(args: argparse.Namespace) -> None:
     from bm3_pyg.data import load_dataset
+    from bm3_pyg.report.gather import gather
+
+    check_file(args.out, (".html",))
+    folders = [Path(run) for run in args.runs]
+    gather(folders)
+    data = None if args.data is None else load_dataset(args.data)
+
     from bm3_pyg.report.html import write_report
     from bm3_pyg.report.study import build_report
 
-    data = None if args.data is None else load_dataset(args.data)
-    report = build_report([Path(run) for run in args.runs], title=args.title, data=data)
+    report = build_report(folders, title=args.title, data=data)
     for warning in (*report.warnings, *(warning for section in report.sections for warning in section.warnings)):
-        print(f"bm3: {warning}", file=sys.stderr)
+        print(f"bm3: {line(warning)}", file=sys.stderr)
     for path in write_report(report, Path(args.out)):
         print(path)
 
 
 def _sweep(args: argparse.Namespace) -> None:
-    from bm3_pyg.data import modalities
-    from bm3_pyg.report.sweep import results, sweep_table, write_results
     from bm3_pyg.train.grid import PUBLISHED, ablations, grid, sample
-    from bm3_pyg.train.sweep import Sweep, run_sweep
+    from bm3_pyg.train.settings import check_device
+    from bm3_pyg.train.sweep import Setting, Sweep, check_settings, run_sweep
 
     if args.preset and args.grid:
         raise ConfigError("--preset and --grid: got both, expected one of them")
     if args.preset and args.models != ["bm3"]:
         raise ConfigError(f"--preset: is for bm3 alone, got --models {' '.join(args.models)}")
-    check_number("--seeds", args.seeds, int, 1)
-    check_number("--jobs", args.jobs, int, 1)
-    data = load(args)
+    check_device(args.device)
+    check_place(args.out)
+    seeds, fixed = tuple(range(args.seeds)), tuple(args.settings)
     if args.preset == "ablation":
-        settings = ablations(list(modalities(data)))
+        settings: tuple[Setting, ...] = (Setting("bm3"),)
     else:
         settings = grid(args.models, PUBLISHED if args.preset else args.grid)
     if args.random is not None:
         settings = sample(settings, args.random)
-    sweep = Sweep(data.source, settings, tuple(range(args.seeds)), tuple(args.settings), args.device)
+    check_settings(Sweep({}, settings, seeds, fixed))
+    data = load(args)
+
+    from bm3_pyg.data import modalities
+    from bm3_pyg.report.sweep import results, sweep_table, write_results
+
+    if args.preset == "ablation":
+        settings = ablations(list(modalities(data)))
+        settings = settings if args.random is None else sample(settings, args.random)
+    sweep = Sweep(data.source, settings, seeds, fixed, args.device)
     out = Path(args.out)
     outcomes = run_sweep(sweep, out, args.jobs, lambda found: write_results(found, out, args.protocol))
     write_results(outcomes, out, args.protocol)

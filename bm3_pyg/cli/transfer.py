@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bm3_pyg.cli.options import add_settings, add_source, add_verb, load, override, pairs
-from bm3_pyg.errors import ConfigError
+from bm3_pyg.cli.checks import check_new, check_options
+from bm3_pyg.cli.options import add_settings, add_source, add_verb, check_use, data_of_run, load, model_of_run, pairs
+from bm3_pyg.errors import ConfigError, RunError
 
 
 def add_transfer(verbs: Any) -> None:
@@ -43,52 +44,74 @@ def add_transfer(verbs: Any) -> None:
     )
     command.add_argument("--out", required=True, metavar="DIR", help="folder to write")
     command.add_argument("--data", metavar="PATH", help="the dataset of a run, if it has moved since")
-    command.add_argument("--cold", action="store_true", help="embed a run's items without interactions by features")
+    command.add_argument(
+        "--with-cold",
+        action="store_true",
+        help="embed a run's items without training interactions by their features (default: as they were initialised)",
+    )
+    command.set_defaults(device="cpu")
 
 
 def _import_checkpoint(args: argparse.Namespace) -> None:
-    from bm3_pyg.report import metrics_table
-    from bm3_pyg.train import TrainConfig
-    from bm3_pyg.train.official import import_checkpoint
-    from bm3_pyg.train.run_files import RunFiles
+    from bm3_pyg.train.config import TrainConfig
     from bm3_pyg.train.settings import split_settings
 
+    if not Path(args.checkpoint).is_file():
+        found = "a folder" if Path(args.checkpoint).is_dir() else "no such file"
+        raise RunError(f"{args.checkpoint}: {found}, expected a checkpoint")
+    check_new(args.out)
     training, options = split_settings(args.settings)
+    check_options(options)
+    config, names = TrainConfig(**training), pairs(args.names, "--names")
     data = load(args)
-    names = pairs(args.names, "--names")
-    import_checkpoint(args.checkpoint, data, Path(args.out), TrainConfig(**training), options, names)
+
+    from bm3_pyg.report import metrics_table
+    from bm3_pyg.train.official import import_checkpoint
+    from bm3_pyg.train.run_files import RunFiles
+
+    import_checkpoint(args.checkpoint, data, Path(args.out), config, options, names)
     metrics = RunFiles(Path(args.out)).metrics()
     print(metrics_table({split: metrics[split] for split in ("val", "test")}))
     print(args.out)
 
 
 def _export(args: argparse.Namespace) -> None:
-    from bm3_pyg.data import export_dataset
     from bm3_pyg.train.run_files import is_run
 
-    if is_run(Path(args.source)):
-        if args.format in ("mmrec", "ogb"):
-            raise ConfigError(
-                f"{args.source}: a run is exported as npy, parquet or faiss; {args.format} is for datasets"
-            )
+    of_run = is_run(Path(args.source))
+    if of_run and args.format in ("mmrec", "ogb"):
+        raise ConfigError(f"{args.source}: a run is exported as npy, parquet or faiss; {args.format} is for datasets")
+    if not of_run and args.format == "faiss":
+        raise ConfigError(f"{args.source}: not a run; faiss is for runs")
+    check_new(args.out)
+    if of_run:
         _export_run(args)
     else:
-        if args.format == "faiss":
-            raise ConfigError(f"{args.source}: not a run; faiss is for runs")
-        export_dataset(load(args), Path(args.out), args.format)
+        data = load(args)
+
+        from bm3_pyg.data import export_dataset
+
+        export_dataset(data, Path(args.out), args.format)
     print(args.out)
 
 
 def _export_run(args: argparse.Namespace) -> None:
-    from bm3_pyg.eval import with_cold_items
-    from bm3_pyg.train import load_run
+    args.run_folder = args.source
+    check_use(args)
+    data = data_of_run(args)
+
+    from bm3_pyg.eval.offer import placing, tell, training_counts
     from bm3_pyg.train.export import export_embeddings
     from bm3_pyg.train.faiss_export import export_faiss
 
-    args.run_folder = args.source
-    model, data = load_run(args.source, data=override(args))
-    if args.cold:
-        model = with_cold_items(model, data)
+    model = placing(model_of_run(args, data), data, "with" if args.with_cold else "without")
+    if users := int((training_counts(data, "user") == 0).sum()):
+        tell(f"{users:,} users have no training interactions: their embeddings say nothing of them")
+    if not args.with_cold and (items := int((training_counts(data, "item") == 0).sum())):
+        tell(
+            f"{items:,} items have no training interactions: their embeddings say nothing of them (--with-cold places "
+            "them by their features)"
+        )
     if args.format != "faiss":
         export_embeddings(model, data, Path(args.out), args.format)
         return

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import index_of, raw_ids
-from bm3_pyg.data.content import is_table, read_content, streams_kept
-from bm3_pyg.data.ids import Asked, id_lines, to_series
-from bm3_pyg.data.ids import read_ids as read_id_column
-from bm3_pyg.data.reading import Table, read_table, table_kind, tell
-from bm3_pyg.errors import ConfigError, check_number
+from bm3_pyg.data.asked import flat, read_histories, read_ids
+from bm3_pyg.data.ids import Asked, look_up, to_series
+from bm3_pyg.errors import ConfigError, DataError, check_number, shown
 from bm3_pyg.eval.new_users import recommend_new
-from bm3_pyg.eval.recommend import recommend
+from bm3_pyg.eval.offer import Cold, Offer, offer, offered_items, placing, tell, training_counts
 from bm3_pyg.eval.similar import similar_items
 from bm3_pyg.files import atomic_file, make_folder
+from bm3_pyg.names import LIST_SUFFIXES
 from bm3_pyg.protocols import Recommender
 
-SUFFIXES = (".parquet", ".csv", ".jsonl")
+__all__ = [
+    "check_list_file",
+    "known_histories",
+    "known_ids",
+    "read_histories",
+    "read_ids",
+    "similar_table",
+    "write_new_recommendations",
+    "write_recommendations",
+    "write_table",
+]
 
 
 def write_recommendations(
@@ -35,8 +43,12 @@ def write_recommendations(
     k: int = 20,
     candidates: Sequence[str | int] | None = None,
     exclude_seen: bool = True,
+    cold: Cold = "without",
 ) -> int:
     """Write the k best items of each user to ``out``, a row each: user, rank (from 1), item, score.
+
+    A user without training interactions is offered the most popular items, without scores; see
+    :func:`bm3_pyg.eval.offer.offer`.
 
     Args:
         model: any recommender.
@@ -46,22 +58,23 @@ def write_recommendations(
         k: length of the lists; a user with fewer items left gets a shorter one.
         candidates: own ids of the items to choose from; all items by default.
         exclude_seen: leave out every interaction in ``data``.
+        cold: whether items without training interactions are left out, offered ``with`` the others or as the ``only``
+            ones, scored from their features.
 
     Returns:
         The number of rows written.
 
     Raises:
-        ConfigError: for another suffix, or k below 1.
-        DataError: for ids that are not in ``data``, which it names.
+        ConfigError: for another suffix, k below 1, or cold items that the model cannot place.
+        DataError: for ids that are not in ``data``, which it names, or if no item is left to be offered.
     """
-    _check_suffix(out)
+    check_list_file(out)
     rows = torch.arange(data["user"].num_nodes) if users is None else index_of(data, "user", users)
     allowed = None if candidates is None else index_of(data, "item", candidates)
     check_number("k", k, int, 1)
-    k = min(k, data["item"].num_nodes)
-    ids, scores = recommend(model, rows, k, data if exclude_seen else None, allowed)
+    found = offer(model, data, rows, min(k, data["item"].num_nodes), allowed, exclude_seen, cold)
     names = to_series(raw_ids(data, "user"))[rows.numpy()]
-    return write_table(_table(data, names.rename("user"), ids, scores), out)
+    return write_table(_table(data, names.rename("user"), found), out)
 
 
 def write_new_recommendations(
@@ -77,132 +90,118 @@ def write_new_recommendations(
 
     Raises:
         ConfigError: for another suffix or model, or k below 1.
-        DataError: for item ids that are not in ``data``, which it names.
+        DataError: for item ids that are not in ``data``, which it names, or if no item is left to be offered.
     """
-    _check_suffix(out)
+    check_list_file(out)
     check_number("k", k, int, 1)
-    items = index_of(data, "item", _flat(histories.values()))
+    items = index_of(data, "item", flat(histories.values()))
     allowed = None if candidates is None else index_of(data, "item", candidates)
-    places = [part.tolist() for part in items.split([len(history) for history in histories.values()])]
-    ids, scores = recommend_new(model, places, min(k, data["item"].num_nodes), allowed)
-    return write_table(_table(data, pl.Series("user", [str(user) for user in histories], pl.String), ids, scores), out)
+    places = items.split([len(history) for history in histories.values()])
+    popular = ~torch.stack([(training_counts(data, "item")[part] > 0).any() for part in places])
+    lists = [part.tolist() for part in places]
+    allowed = offered_items(data, allowed, "without")
+    ids, scores = recommend_new(model, lists, min(k, data["item"].num_nodes), allowed)
+    if popular.any():
+        tell(
+            f"{int(popular.sum()):,} of {len(histories):,} new users have no item with training interactions and are "
+            "offered the most popular items"
+        )
+    names = pl.Series("user", [str(user) for user in histories], pl.String)
+    return write_table(_table(data, names, Offer(ids, scores, popular)), out)
 
 
-def similar_table(model: Recommender, data: HeteroData, items: Sequence[str | int], k: int = 10) -> pl.DataFrame:
+def similar_table(
+    model: Recommender, data: HeteroData, items: Sequence[str | int], k: int = 10, cold: Cold = "without"
+) -> pl.DataFrame:
     """The k items most like each of ``items`` (own ids), a row each: item, rank (from 1), similar, cosine.
 
-    See :func:`~bm3_pyg.eval.similar_items`.
+    See :func:`~bm3_pyg.eval.similar_items`. ``cold`` says whether items without training interactions are found, as in
+    :func:`write_recommendations`; those among ``items`` are left out unless cold items can be placed.
 
     Raises:
-        ConfigError: if k is below 1, or the model has no embeddings.
-        DataError: for ids that are not in ``data``, which it names.
+        ConfigError: if k is below 1, the model has no embeddings, or cold items are asked for that it cannot place.
+        DataError: for ids that are not in ``data``, which it names, or if no item is left.
     """
     rows = index_of(data, "item", items)
     check_number("k", k, int, 1)
-    ids, cosines = similar_items(model, rows, min(k, data["item"].num_nodes))
+    model = placing(model, data, cold)
+    if cold == "without" and not (warm := training_counts(data, "item")[rows] > 0).all():
+        left_out = f"{int((~warm).sum()):,} of the {len(rows):,} items to compare with have no training interactions"
+        if not warm.any():
+            raise DataError(f"{data.name}: {left_out}, expected others, or cold items placed by their features")
+        tell(f"{left_out} and are left out (--with-cold places them by their features)")
+        rows = rows[warm]
+    ids, cosines = similar_items(model, rows, min(k, data["item"].num_nodes), offered_items(data, None, cold))
     names = to_series(raw_ids(data, "item"))[rows.numpy()]
-    table = _table(data, names.rename("of"), ids, cosines)
+    table = _table(data, names.rename("of"), Offer(ids, cosines, torch.zeros(len(rows), dtype=torch.bool)))
     return table.rename({"item": "similar", "score": "cosine"}).rename({"of": "item"})
 
 
-def read_histories(
-    path: str | Path, user: Sequence[str] = ("user",), item: Sequence[str] = ("item",)
+def known_ids(
+    data: HeteroData, kind: Literal["user", "item"], asked: Sequence[str | int], strict: bool = False
+) -> Sequence[str | int]:
+    """Those of the ids asked for that ``data`` has; a note counts the others and names the first few.
+
+    Raises:
+        DataError: if none is known, or any is unknown where ``strict``.
+    """
+    known = _known(data, kind, asked, strict)
+    return [one for one, is_known in zip(asked, known, strict=True) if is_known]
+
+
+def known_histories(
+    data: HeteroData, histories: Mapping[str | int, Sequence[str | int]], strict: bool = False
 ) -> dict[str | int, list[str | int]]:
-    """Each user's items, from a table of interactions; users in order of appearance.
-
-    Args:
-        path: a .csv, .tsv, .jsonl or .parquet table, compressed or not; ``-`` or a pipe will do.
-        user: names of the column of users; the first that the table has counts.
-        item: names of the column of items.
-
-    Raises:
-        DataError: if the file is missing or not such a table.
-    """
-    table = read_table(path)
-    own = {"user": _first(user, table), "item": _first(item, table)}
-    pairs = pl.DataFrame({name: read_id_column(table, column) for name, column in own.items()}).with_row_index("row")
-    tell(table.notes)
-    grouped = pairs.group_by("user", maintain_order=True).agg("item", "row")
-    return {
-        name: Asked(items, partial(_where, table, rows))
-        for name, items, rows in zip(*(grouped[column].to_list() for column in ("user", "item", "row")), strict=True)
-    }
+    """Each user's items, without those that ``data`` does not have, which a note counts as :func:`known_ids` does."""
+    known = iter(_known(data, "item", flat(histories.values()), strict))
+    return {user: [item for item in items if next(known)] for user, items in histories.items()}
 
 
-@streams_kept()
-def read_ids(path: str | Path, *columns: str) -> Asked:
-    """Ids from a text file, one a line, as they stand; blank lines do not count. Or from a table's column.
-
-    Args:
-        path: a text file; a .jsonl or .parquet table, or a .csv or .tsv table whose header has one of ``columns``;
-            compressed or not; ``-`` or a pipe will do.
-        columns: names of the column in a table; the first that it has counts, or its only column.
-
-    Raises:
-        DataError: if the file is missing, not UTF-8 text or empty.
-    """
-    content = read_content(path)
-    kind = table_kind(content)
-    header = re.split(r"[,\t;|]", content.raw.split(b"\n", 1)[0].decode(errors="replace").strip())
-    if kind not in ("jsonl", "parquet") and not (is_table(content.path) and set(header) & set(columns)):
-        lines = id_lines(path, columns[0] if columns else "id")
-        ids = lines.frame.to_series()
-        return Asked(ids.drop_nulls(), partial(_where, lines, ids.is_not_null().arg_true().to_list()))
-    table = read_table(path)
-    ids = read_id_column(table, _first([*columns, *table.frame.columns[: table.frame.width == 1]] or ["id"], table))
-    tell(table.notes)
-    return Asked(ids, table.where)
+def _known(data: HeteroData, kind: Literal["user", "item"], asked: Sequence[str | int], strict: bool) -> list[bool]:
+    found = look_up(to_series(raw_ids(data, kind)), pl.Series([str(one) for one in asked], dtype=pl.String))
+    unknown = np.flatnonzero(found < 0).tolist()
+    if strict or len(unknown) == len(asked):
+        index_of(data, kind, asked)  # says what is wrong
+    if unknown:
+        places = [f" ({asked.where(place)})" if isinstance(asked, Asked) else "" for place in unknown[:3]]
+        named = [f"{shown(asked[place])}{where}" for place, where in zip(unknown, places, strict=False)]
+        tell(
+            f"{len(unknown):,} of {len(asked):,} {kind} ids are unknown to {data.name} and left out: "
+            f"{', '.join(named)}{', ...' if len(unknown) > 3 else ''}"
+        )
+    return (found >= 0).tolist()  # type: ignore[no-any-return]
 
 
-def _first(names: Sequence[str], table: Table) -> str:
-    return next((name for name in names if name in table.frame.columns), names[0])
-
-
-def _flat(lists: Iterable[Sequence[str | int]]) -> Sequence[str | int]:
-    """The ids of all lists, which know where they were found if each list does."""
-    found = [(ids, place) for ids in lists for place in range(len(ids))]
-    flat = [ids[place] for ids, place in found]
-
-    def where(row: int) -> str:
-        ids, place = found[row]
-        assert isinstance(ids, Asked)
-        return ids.where(place)
-
-    return Asked(flat, where) if all(isinstance(ids, Asked) for ids, _ in found) else flat
-
-
-def _where(table: Table, rows: Sequence[int], place: int) -> str:
-    return table.where(rows[place])
-
-
-def _table(data: HeteroData, names: pl.Series, ids: Tensor, scores: Tensor) -> pl.DataFrame:
-    """A row for each entry of ``ids`` [B, k] that is not -1; ``names`` [B] are those whose lists they are."""
-    row, position = (part.numpy() for part in (ids >= 0).nonzero(as_tuple=True))
+def _table(data: HeteroData, names: pl.Series, found: Offer) -> pl.DataFrame:
+    """A row for each item of the lists; ``names`` [B] are those whose lists they are, scores
+    are empty where the lists are not the model's."""
+    row, position = (part.numpy() for part in (found.ids >= 0).nonzero(as_tuple=True))
     return pl.DataFrame(
         {
             names.name: names[row],
             "rank": position + 1,
-            "item": to_series(raw_ids(data, "item"))[ids[row, position].numpy()],
-            "score": scores[row, position].numpy(),
+            "item": to_series(raw_ids(data, "item"))[found.ids[row, position].numpy()],
+            "score": pl.Series(found.scores[row, position].numpy()).set(pl.Series(found.popular[row].numpy()), None),
         }
     )
 
 
-def _check_suffix(out: str | Path) -> None:
-    suffix = Path(out).suffix
-    if suffix not in SUFFIXES:
-        raise ConfigError(f"{out}: got suffix {suffix or 'none'!r}, expected {', '.join(SUFFIXES)}")
+def check_list_file(out: str | Path) -> None:
+    """Raise :class:`ConfigError` unless the suffix of ``out`` is one of :data:`~bm3_pyg.names.LIST_SUFFIXES`."""
+    suffix = Path(out).suffix.lower()
+    if suffix not in LIST_SUFFIXES:
+        raise ConfigError(f"{out}: got suffix {suffix or 'none'!r}, expected {', '.join(LIST_SUFFIXES)}")
 
 
 def write_table(table: pl.DataFrame, out: str | Path) -> int:
     """Write a table to a .parquet, .csv or .jsonl file, whole or not at all; its number of rows."""
-    _check_suffix(out)
+    check_list_file(out)
     out = Path(out)
     make_folder(out.parent)
     with atomic_file(out) as temporary:
-        if out.suffix == ".parquet":
+        if out.suffix.lower() == ".parquet":
             table.write_parquet(temporary)
-        elif out.suffix == ".csv":
+        elif out.suffix.lower() == ".csv":
             table.write_csv(temporary)
         else:
             table.write_ndjson(temporary)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from bm3_pyg.data.load import check_again
 from bm3_pyg.errors import BM3Error, ConfigError, RunError, one_line
 from bm3_pyg.files import make_folder, write_text, writing
+from bm3_pyg.names import check_option
 from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.run_files import (
     RunFiles,
@@ -192,6 +193,18 @@ def knows(model: str, text: str) -> bool:
     return True
 
 
+def check_settings(sweep: Sweep) -> None:
+    """Raise :class:`ConfigError` if a setting stands twice, is unknown to its model or out of range."""
+    names = [setting.name for setting in sweep.settings]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"sweep: {min(twice)} stands twice in the grid, expected each setting once")
+    for setting in sweep.settings:
+        training, options = _settings(sweep, setting)
+        TrainConfig(**training)
+        for name, value in options.items():
+            check_option(name, value)
+
+
 def _settings(sweep: Sweep, setting: Setting) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options of training and of the model; the setting's own come before the fixed ones."""
     own = {text.partition("=")[0] for text in setting.settings}
@@ -211,12 +224,8 @@ def _settings(sweep: Sweep, setting: Setting) -> tuple[dict[str, Any], dict[str,
 
 
 def _check(sweep: Sweep, out: Path) -> None:
-    names = [setting.name for setting in sweep.settings]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ConfigError(f"sweep: {min(twice)} stands twice in the grid, expected each setting once")
+    check_settings(sweep)
     for setting in sweep.settings:
-        training, _ = _settings(sweep, setting)
-        TrainConfig(**training)
         for seed in sweep.seeds:
             folder = sweep.folder(out, setting, seed)
             if is_run(folder):

@@ -66,8 +66,124 @@ def test_recommendations_speak_the_users_ids(bm3: Run, tmp_path: Path, assert_re
     bm3("recommend", "run", "--users", "ids.txt", "--candidates", "few.txt", "--include-seen", "--out", "few.csv")
     assert set(pl.read_csv("few.csv")["item"]) == {"sku-1", "sku-2"}
     Path("ids.txt").write_text("u3\nnobody\n")
-    assert_refused(bm3("recommend", "run", "--users", "ids.txt", "--out", "no.csv"), "'nobody'", "user")
+    strict = ["recommend", "run", "--users", "ids.txt", "--strict", "--out", "no.csv"]
+    assert_refused(bm3(*strict), "'nobody'", "user")
     assert not Path("no.csv").exists()
+
+
+def test_unknown_ids_are_left_out_and_counted(
+    bm3: Run, trained: Path, assert_refused: Refused, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("users.txt").write_text("5\nnobody\n6\n")
+    Path("items.txt").write_text("1\n2\nnothing\n3\nnowhere\n")
+    lists = ["recommend", trained, "--users", "users.txt", "--candidates", "items.txt", "--include-seen", "--out"]
+    assert bm3(*lists, "lists.csv")[0] == 0
+    assert "1 of 3 user ids are unknown to demo and left out: 'nobody'" in caplog.text
+    assert "2 of 5 item ids are unknown to demo and left out: 'nothing'" in caplog.text
+    table = pl.read_csv("lists.csv")
+    assert set(table["user"]) == {5, 6}
+    assert set(table["item"]) == {1, 2, 3}
+    assert_refused(bm3(*lists, "no.csv", "--strict"), "item")
+    Path("users.txt").write_text("nobody\nnoone\n")
+    assert_refused(bm3(*lists, "no.csv"), "user")
+    assert not Path("no.csv").exists()
+
+    caplog.clear()
+    Path("new.csv").write_text("user,item\nanna,1\nanna,nothing\nben,nowhere\n")
+    new = ["recommend", trained, "--new-users", "new.csv", "--k", "2", "--out"]
+    assert bm3(*new, "new.parquet")[0] == 0
+    assert "2 of 3 item ids are unknown" in caplog.text
+    assert "1 of 2 new users have no item with training interactions" in caplog.text
+    table = pl.read_parquet("new.parquet")
+    assert table["user"].to_list() == ["anna", "anna", "ben", "ben"]
+    assert table["score"].is_null().to_list() == [False, False, True, True]
+    assert_refused(bm3(*new, "no.parquet", "--strict"), "item")
+    Path("items.txt").write_text("1\nnothing\n")
+    assert bm3("similar", trained, "--items", "items.txt", "--k", "1", "--out", "similar.csv")[0] == 0
+    assert set(pl.read_csv("similar.csv")["item"]) == {1}
+    assert_refused(bm3("similar", trained, "--items", "items.txt", "--strict"), "'nothing'")
+
+
+@pytest.fixture
+def half_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, set[str], set[str]]:
+    """A table of 30 users and 20 items, and those that have no training interactions."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    pairs = sorted({(int(u), int(i)) for u, i in zip(rng.integers(0, 30, 400), rng.integers(0, 20, 400), strict=True)})
+    rows = [(f"u{u}", f"i{i}", "train" if u < 24 and i < 15 else "test") for u, i in pairs]
+    pl.DataFrame(rows, schema=["user", "item", "label"], orient="row").write_csv("clicks.csv")
+    image = {"item": [f"i{i}" for i in range(20)], "a": rng.random(20), "b": rng.random(20)}
+    pl.DataFrame(image).write_csv("image.csv")
+    return tmp_path / "clicks.csv", {f"u{u}" for u in range(24, 30)}, {f"i{i}" for i in range(15, 20)}
+
+
+@pytest.mark.parametrize("model", ["bm3", "popularity", "itemknn", "bprmf", "lightgcn", "vbpr", "freedom"])
+def test_nothing_is_made_of_users_and_items_without_training_interactions(
+    bm3: Run, half_known: tuple[Path, set[str], set[str]], model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    clicks, users, items = half_known
+    table = ["--label-column", "label", "--features", "image=image.csv", "--set", "max_epochs=1"]
+    code, _, err = bm3("train", clicks, *table, "--model", model, "--out", "run")
+    assert code == 0, err
+    caplog.clear()
+    assert bm3("recommend", "run", "--k", "20", "--include-seen", "--out", "lists.csv")[0] == 0
+    lists = pl.read_csv("lists.csv")
+    assert lists["user"].n_unique() == 30
+    assert not set(lists["item"]) & items
+    assert "5 of 20 items have no training interactions and are not offered" in caplog.text
+    counts = pl.read_csv(clicks).filter(pl.col("label") == "train").group_by("item").len()
+    train = dict(counts.iter_rows())
+    for name in users:
+        offered = lists.filter(pl.col("user") == name)
+        popularity = [train[item] for item in offered["item"]]
+        assert popularity == sorted(train.values(), reverse=True)
+        if model != "popularity":
+            assert offered["score"].is_null().all()
+    assert lists.filter(~pl.col("user").is_in(users))["score"].null_count() == 0
+    if model != "popularity":
+        assert "6 of 30 users have no training interactions and are offered the most popular items" in caplog.text
+
+
+def test_lists_of_cold_items_alone_and_among_the_others(
+    bm3: Run, half_known: tuple[Path, set[str], set[str]], assert_refused: Refused, caplog: pytest.LogCaptureFixture
+) -> None:
+    clicks, _, items = half_known
+    table = ["--label-column", "label", "--features", "image=image.csv", "--set", "max_epochs=1"]
+    assert bm3("train", clicks, *table, "--out", "run")[0] == 0
+    recommend = ["recommend", "run", "--k", "20", "--include-seen", "--out", "lists.csv"]
+    caplog.clear()
+    assert bm3(*recommend, "--cold")[0] == 0
+    lists = pl.read_csv("lists.csv")
+    assert lists.group_by("user").len()["len"].to_list() == [5] * 24
+    assert set(lists["item"]) == items
+    assert "6 of 30 users have no training interactions and are offered nothing" in caplog.text
+    assert bm3(*recommend, "--with-cold")[0] == 0
+    assert pl.read_csv("lists.csv").group_by("user").len()["len"].to_list() == [20] * 30
+    Path("ids.txt").write_text("i1\ni17\n")
+    similar = ["similar", "run", "--items", "ids.txt", "--k", "20", "--out", "similar.csv"]
+    assert bm3(*similar)[0] == 0
+    found = pl.read_csv("similar.csv")
+    assert set(found["item"]) == {"i1"}
+    assert not set(found["similar"]) & items
+    assert "1 of the 2 items to compare with have no training interactions" in caplog.text
+    assert bm3(*similar, "--cold")[0] == 0
+    assert pl.read_csv("similar.csv").group_by("item", maintain_order=True).len().rows() == [("i1", 5), ("i17", 4)]
+    assert bm3(*similar, "--with-cold")[0] == 0
+    assert pl.read_csv("similar.csv")["similar"].n_unique() == 20
+    Path("ids.txt").write_text("i17\n")
+    assert_refused(bm3(*similar), "1 of the 1 items to compare with have no training interactions")
+    assert_refused(bm3(*recommend, "--candidates", "ids.txt"), "none of the 1 candidates has training interactions")
+    assert_refused(bm3(*recommend, "--cold", "--with-cold"), "not allowed with")
+    assert "ranking of 5 items" in bm3("evaluate", "run", "--cold", "--k", "5")[1]
+    full, placed = (json.loads(bm3("evaluate", "run", "--json", *words)[1]) for words in ([], ["--with-cold"]))
+    assert full["ranking"] == placed["ranking"] == "full ranking"
+    assert full["metrics"] == json.loads(Path("run/metrics.json").read_text())["test"]
+    assert bm3("train", clicks, *table, "--model", "vbpr", "--out", "vbpr")[0] == 0
+    assert_refused(bm3("recommend", "vbpr", "--cold"), "cold items: got VBPR, expected a BM3")
+    by = ["--model", "itemknn", "--out", "knn", "--set", "by=image"]
+    assert bm3("train", clicks, *table[:-2], *by)[0] == 0
+    assert bm3("recommend", "knn", "--cold", "--out", "knn.csv")[0] == 0
+    assert set(pl.read_csv("knn.csv")["item"]) <= items
 
 
 def test_recommend_for_everyone_by_default(bm3: Run, trained: Path) -> None:

@@ -1,0 +1,89 @@
+"""What can be told of a command before PyTorch is loaded: its numbers, names, folders and files."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bm3_pyg.errors import ConfigError, RunError, WriteError, check_number
+from bm3_pyg.files import is_taken
+from bm3_pyg.names import check_option
+
+LONGEST_LIST = 1_000_000
+MOST_SEEDS = 10_000
+MOST_JOBS = 1_000
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """A reader of integers from ``low`` to ``high``, for argparse."""
+
+    def read(text: str) -> int:
+        value = int(text) if text.strip().lstrip("+-").isdecimal() and len(text) < 30 else text
+        try:
+            check_number("", value, int, low, high + 1)
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix(": ")) from None
+        return int(value)
+
+    return read
+
+
+list_length = whole(1, LONGEST_LIST)
+
+
+def cutoffs(text: str) -> list[int]:
+    """``"10,20"`` as integers, for argparse."""
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected integers such as 10,20")
+    return [list_length(part) for part in parts]
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raise :class:`ConfigError` if an option of a model has a value that it cannot have, whatever the dataset."""
+    for name, value in options.items():
+        check_option(name, value)
+
+
+def check_run(folder: str | Path) -> dict[str, Any]:
+    """The configuration of a run that has weights.
+
+    Raises:
+        RunError: the folder is no run, its configuration is damaged, or it has no weights yet.
+    """
+    from bm3_pyg.train.run_files import read_config
+
+    config = read_config(Path(folder))
+    if not (best := Path(folder) / "best.pt").is_file():
+        raise RunError(f"{best}: no such checkpoint, expected a run that was trained to its first evaluation")
+    return config
+
+
+def check_new(path: str | Path) -> None:
+    """Raise unless a folder can be made at ``path``, or an empty one is there."""
+    if is_taken(path):
+        raise RunError(f"{path}: exists already, expected a new or empty folder")
+    check_place(path)
+
+
+def check_place(path: str | Path) -> None:
+    """Raise :class:`WriteError` unless a file or folder can be made at ``path``, folders above it included."""
+    parents = Path(os.path.abspath(path)).parents
+    place = next((parent for parent in parents if os.path.lexists(parent)), parents[-1])
+    if not place.is_dir():
+        raise WriteError(f"{path}: cannot be written ({place} is not a folder)")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise WriteError(f"{path}: cannot be written (permission denied)")
+
+
+def check_file(path: str | Path, suffixes: tuple[str, ...]) -> None:
+    """Raise unless ``path`` has one of the suffixes and can be written."""
+    suffix = Path(path).suffix
+    if suffix.lower() not in suffixes:
+        raise ConfigError(f"{path}: got suffix {suffix or 'none'!r}, expected {', '.join(suffixes)}")
+    if Path(path).is_dir():
+        raise WriteError(f"{path}: cannot be written (it is a folder)")
+    check_place(path)
