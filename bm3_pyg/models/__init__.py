@@ -30,8 +30,19 @@ __all__ = [
     "LightGCN",
     "Popularity",
     "model_named",
+    "name_of",
     "option_names",
 ]
+
+
+def name_of(model: object) -> str:
+    """What ``config.yaml`` calls the class of ``model``: its name in :data:`MODELS` if it is one of those.
+
+    Another class has its own name in lower case, in full where one of those has the same.
+    """
+    kind = type(model)
+    name = kind.__name__.lower()
+    return name if MODELS.get(name, kind) is kind else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def model_named(name: object) -> Any:

@@ -148,19 +148,19 @@ class FREEDOM(EmbeddingModel):
         check_batch(users, items)
         both = torch.cat([items, self.negatives(users, generator)])
         tables = self.user_embedding, self.item_embedding
-        user_rows, item_rows, *_ = propagate_rows(self.pruned_graph(), *tables, self.num_layers, users, both)
+        user_rows, item_rows, *_ = propagate_rows(self.pruned_graph(generator), *tables, self.num_layers, users, both)
         item_rows = item_rows + take_rows(self._over_items(), both)
         ranking = ranking_loss(user_rows, *item_rows.chunk(2))
         projected = self.features(both).values()
         features = torch.stack([ranking_loss(user_rows, *rows.chunk(2)) for rows in projected]).sum()
         return FREEDOMLosses(ranking + self.feature_weight * features, ranking, features)
 
-    def pruned_graph(self) -> Graph:
-        """The interactions of this epoch."""
+    def pruned_graph(self, generator: torch.Generator | None = None) -> Graph:
+        """The interactions of this epoch, drawn now if it has not been announced."""
         if self.pruning == 0:
             return self.graph
         if self._seed < 0:
-            self.start_epoch()
+            self.start_epoch(generator)
         if self._pruned is None:
             pruned = prune(self.graph.to("cpu"), self.pruning, torch.Generator().manual_seed(self._seed))
             self._pruned = pruned.to(self.user_embedding.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -41,8 +42,8 @@ class Popularity(Model):
         rank = torch.empty_like(order)
         rank[order] = torch.arange(num_items, device=order.device)
         self.num_items = num_items
-        # Integers, which .half() leaves alone; below 2^24 they are exact in float32, so no two items tie.
-        self.register_buffer("scores", -rank)
+        # Whole numbers up to 2^24 are exact in float32, so no two items tie.
+        self.register_buffer("scores", -rank.float())
 
     @classmethod
     def from_data(cls, data: HeteroData) -> Popularity:
@@ -54,5 +55,10 @@ class Popularity(Model):
         return {}
 
     def scorer(self) -> Scorer:
-        scores = self.scores.float()
+        scores = self.scores
         return lambda users: scores.repeat(users.numel(), 1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Popularity:
+        """Scores are moved and never cast: in half precision items would tie."""
+        self.scores = self.scores.to(fn(self.scores[:0]).device)
+        return self

@@ -28,11 +28,11 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import load_dataset, modalities, same_fingerprint
 from bm3_pyg.data.reading import file_sha256
-from bm3_pyg.errors import ConfigError, RunError, shown
+from bm3_pyg.errors import ConfigError, RunError, nearest, one_line, shown
 from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE
 from bm3_pyg.files import append_text, atomic_file, clear_leftovers, is_taken, locked_folder, write_text
-from bm3_pyg.models import model_named, option_names
-from bm3_pyg.protocols import trains
+from bm3_pyg.models import MODELS, model_named, name_of, option_names
+from bm3_pyg.protocols import trains, unwrapped
 from bm3_pyg.train.checkpoint import load_weights, match_precision
 from bm3_pyg.train.config import RESUMABLE, TrainConfig
 from bm3_pyg.train.environment import environment
@@ -214,14 +214,21 @@ class RunFolder:
 
 
 def load_run(
-    run: str | Path, *, data: HeteroData | None = None, device: torch.device | str = "cpu", **options: Any
+    run: str | Path,
+    *,
+    data: HeteroData | None = None,
+    device: torch.device | str = "cpu",
+    model: nn.Module | None = None,
+    **options: Any,
 ) -> tuple[Any, HeteroData]:
-    """The trained model, one of :data:`bm3_pyg.models.MODELS`, and the dataset of a run directory.
+    """The trained model and the dataset of a run directory.
 
     Args:
         run: the directory.
         data: the dataset, where it is not to be loaded from where it was.
         device: where the model goes.
+        model: what the weights are loaded into, for a class that is none of :data:`bm3_pyg.models.MODELS`, a subclass
+            of one included; by default a model is built as config.yaml says.
         options: constructor options that a file cannot hold, such as ``encoder``.
 
     Raises:
@@ -238,9 +245,19 @@ def load_run(
     refuse_other_data(run, config["dataset"], data)
     best = files.best(torch.device("cpu"))
     _check_best(best, config, files)
-    model = _build(config["model"], data, run / "config.yaml", options)
+    name = config["model"]["name"]
+    if model is None:
+        if name not in MODELS:
+            wrong = f"model: got {name!r}, {nearest(name, MODELS)}"
+            raise RunError(f"{run / 'config.yaml'}: {wrong}; if it is a class of your own, pass one as model")
+        model = _build(config["model"], data, run / "config.yaml", options)
+    else:
+        model = unwrapped(model)
+        if name_of(model) != name:
+            raise RunError(f"{run}: trained with {name}, got a {name_of(model)}")
+    assert model is not None
     if "settings" in best:
-        _check_trained_with(best["settings"], config["model"]["name"], model, files.path)
+        _check_trained_with(best["settings"], name, model, files.path)
     match_precision(model, best["model"])
     load_weights(model, best["model"], run / "best.pt")
     return model.to(device), data
@@ -289,7 +306,7 @@ def check_new(path: Path) -> None:
 
 def _check_trained_with(settings: dict[str, Any], name: str, model: Any, run: Path) -> None:
     """Raise :class:`RunError` if best.pt tells of another model or option than was built from config.yaml."""
-    own = _plain(model.options)
+    own = _plain(getattr(model, "options", {}))
     pairs = [("name", settings["name"], name)]
     pairs += [(key, value, own.get(key, value)) for key, value in settings["options"].items() if key != "encoder"]
     for key, trained, found in pairs:
@@ -306,7 +323,10 @@ def _environment(run: Path) -> dict[str, Any]:
 
 def _plain(settings: Any) -> Any:
     """Settings as config.yaml gives them back: without tuples and the like."""
-    return yaml.safe_load(yaml.safe_dump(settings))
+    try:
+        return yaml.safe_load(yaml.safe_dump(settings))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"model: options: expected plain values ({one_line(error)[:200]})") from None
 
 
 def _settings(model: nn.Module, data: HeteroData, config: TrainConfig, fingerprint: str) -> dict[str, Any]:
@@ -318,7 +338,7 @@ def _settings(model: nn.Module, data: HeteroData, config: TrainConfig, fingerpri
             "fingerprint": fingerprint,
             "modalities": {name: feature.size(1) for name, feature in modalities(data).items()},
         },
-        "model": {"name": type(model).__name__.lower(), "options": getattr(model, "options", {})},
+        "model": {"name": name_of(model), "options": _plain(getattr(model, "options", {}))},
         "train": asdict(config),
     }
 
