@@ -61,8 +61,9 @@ def read_card(folder: Path) -> dict[str, Any]:
     if not isinstance(card, dict) or card.get("schema") != SCHEMA:
         raise DataError(f"{folder}: exists but has no {CARD} of schema {SCHEMA}, expected a prepared or a new folder")
     sources = card.get("sources")
-    whole = isinstance(card.get("settings"), dict) and isinstance(sources, dict)
-    if not whole or not all(isinstance(one, dict) and {"bytes", "sha256"} <= one.keys() for one in sources.values()):
+    files = list(sources.values()) if isinstance(sources, dict) else [None]
+    known = all(isinstance(one, dict) and {"bytes", "sha256"} <= one.keys() for one in files)
+    if not known or not isinstance(card.get("settings"), dict):
         raise DataError(
             f"{folder / CARD}: damaged, expected the settings and sources; remove the folder to prepare anew"
         )

@@ -10,5 +10,5 @@ from hypothesis import HealthCheck, settings
 
 _ANY = settings(deadline=None, database=None, suppress_health_check=list(HealthCheck))
 settings.register_profile("quick", _ANY, max_examples=60, derandomize=True)
-settings.register_profile("long", _ANY, max_examples=2000, print_blob=True)
+settings.register_profile("long", _ANY, max_examples=500, print_blob=True)
 settings.load_profile("quick")
