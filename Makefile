@@ -5,7 +5,7 @@ CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: demo test test-long test-python test-lowest lint clean
+.PHONY: demo test test-long fuzz test-python test-lowest lint clean
 
 demo: $(VENV)/installed
 	OMP_WAIT_POLICY=passive $(BIN)/bm3 train demo
@@ -15,6 +15,13 @@ test: $(VENV)/ready
 
 test-long: $(VENV)/ready
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m long
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests/properties --hypothesis-profile=long
+
+# Files damaged at random, for so many seconds: make fuzz SECONDS=3600 SEED=1
+SECONDS ?= 120
+SEED ?= 0
+fuzz: $(VENV)/ready
+	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.contracts.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 # The tests under another Python, in an environment of its own: make test-python PYTHON=python3.12
 test-python: OWN = .venv-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
@@ -42,4 +49,4 @@ $(VENV)/ready: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""What goes into a table comes out of it: ids of any characters, through every kind of file, and lists on the way out."""
+"""What goes into a table comes out of it, ids of any characters, by every kind of file; lists can be read by others."""
 
 from __future__ import annotations
 
