@@ -140,12 +140,20 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Any, steps: int, pa
     own = optimizer.state_dict()
     if not isinstance(saved, dict) or saved.keys() != own.keys():
         plain.fault(where, saved, f"the keys {', '.join(own)}")
-    for mine, theirs in zip(own["param_groups"], _groups(saved, len(own["param_groups"]), where), strict=True):
+    groups = _groups(saved, len(own["param_groups"]), where)
+    for mine, theirs in zip(own["param_groups"], groups, strict=True):
         for key in mine.keys() & theirs.keys():
-            if mine[key] != theirs[key]:
+            if type(mine[key]) is not type(theirs[key]) or repr(mine[key]) != repr(theirs[key]):
                 plain.fault(f"{where}: {key}", theirs[key], plain.short(mine[key]))
+    moments = {"step": _finite, "exp_avg": _finite, "exp_avg_sq": _finite}
+    states = saved["state"] if isinstance(saved["state"], dict) else plain.fault(where, saved["state"], "a mapping")
+    known = {index for group in own["param_groups"] for index in group["params"]}
+    if other := [key for key in states if key not in known]:
+        raise RunError(f"{where}: state {shown(other[0])} is of no parameter of the model")
+    states = {key: mapping(moments)(state, f"{where}: state {shown(key)}") for key, state in states.items()}
+    groups = [{**mine, **theirs} for mine, theirs in zip(own["param_groups"], groups, strict=True)]
     try:
-        optimizer.load_state_dict(saved)
+        optimizer.load_state_dict({**saved, "state": states, "param_groups": groups})
     except Exception as error:  # torch raises many kinds for what does not fit
         raise RunError(f"{where}: does not fit the model ({one_line(error)[:300]})") from error
     tables = saved.get("tables", ())
@@ -154,10 +162,10 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Any, steps: int, pa
     taken = [table["step"] for table in tables]
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
-            if name == "step":
-                taken.append(int(value))
-            elif value.shape != parameter.shape or not bool(value.isfinite().all()):
-                raise RunError(f"{where}: {name}: got shape {list(value.shape)}, or numbers that are not finite")
+            expected = parameter.shape if name != "step" else ()
+            if value.shape != expected:
+                raise RunError(f"{where}: {name}: got shape {list(value.shape)}, expected {list(expected)}")
+        taken.append(int(state["step"]))
     if max(taken, default=0) != steps:
         raise RunError(f"{where}: took {max(taken, default=0):,} steps, expected the {steps:,} of its epoch and step")
 
