@@ -11,6 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
+from bm3_pyg.data.edges import count
 from bm3_pyg.errors import ConfigError, DataError, one_line
 from bm3_pyg.eval.metrics import measured, metrics_at
 from bm3_pyg.ops import masked_topk
@@ -104,10 +105,12 @@ def evaluate(
 
     Raises:
         ConfigError: for an unknown split or mask, a k out of range, or a model that is no recommender.
-        DataError: if no user has positives in the split, or a candidate is out of range.
+        DataError: if no user has positives in the split, a candidate is out of range, or the model was made for other
+            numbers of users or items.
     """
     task = ranking_task(data, split, mask, candidates)
     with ranking_mode(model) as model:
+        check_sizes(model, data)
         if sampled is None:
             return rank(model.scorer(), task, k, memory_mb)
         from bm3_pyg.eval.sampled import rank_sampled
@@ -123,7 +126,7 @@ def ranking_task(
         raise ConfigError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}")
     if mask not in HIDDEN:
         raise ConfigError(f"mask: got {mask!r}, expected one of {', '.join(HIDDEN)}")
-    num_users, num_items = data["user"].num_nodes, data["item"].num_nodes
+    num_users, num_items = count(data, "user"), count(data, "item")
     lists = {name: Ragged.of(edges_of(data, name), num_users, num_items) for name in SPLITS}
     positives, barred = lists[split], None
     if candidates is not None:
@@ -156,7 +159,10 @@ def rank(scorer: Scorer, task: RankingTask, k: Sequence[int] = TOP_K, memory_mb:
     """
     metrics = metrics_at(k)
     totals = dict.fromkeys(metrics, 0.0)
-    device = scorer(task.users[:1]).device
+    some_scores = scorer(task.users[:1])
+    if some_scores.size(1) != task.num_items:
+        raise DataError(f"scores: got those of {some_scores.size(1):,} items, the data has {task.num_items:,}")
+    device = some_scores.device
     hidden, barred = task.hidden.to(device), None if task.barred is None else task.barred.to(device)
     size = block_size(task.num_items, memory_mb)
     for users in task.users.split(USERS):
@@ -175,6 +181,16 @@ def best_items(scorer: Scorer, users: Tensor, hidden: Ragged, barred: Tensor | N
     values, ids = masked_topk(scores, hidden.indptr, hidden.items, k, rows=users.to(scores.device))
     # A hidden item is no recommendation. PyG reads -1 as the last item, so the id past the end stands for none.
     return ids.masked_fill(values == float("-inf"), scores.size(1)).cpu()
+
+
+def check_sizes(model: object, data: HeteroData) -> None:
+    """Raise :class:`DataError` if a model tells other numbers of users or items than the data has."""
+    for kind in ("user", "item"):
+        size, found = getattr(model, f"num_{kind}s", None), count(data, kind)
+        if isinstance(size, int) and size != found:
+            raise DataError(
+                f"model: made for {size:,} {kind}s, the data has {found:,}: another dataset, or a part of it"
+            )
 
 
 def check_numbers(scores: Tensor) -> None:

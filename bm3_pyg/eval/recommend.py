@@ -9,9 +9,20 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
+from bm3_pyg.data.edges import count
 from bm3_pyg.errors import DataError, check_number
 from bm3_pyg.eval.metrics import LARGEST_K
-from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, block_size, check_numbers, check_range, ids_of, others
+from bm3_pyg.eval.ranking import (
+    MEMORY_MB,
+    SPLITS,
+    Ragged,
+    block_size,
+    check_numbers,
+    check_range,
+    check_sizes,
+    ids_of,
+    others,
+)
 from bm3_pyg.ops import masked_topk
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
@@ -40,11 +51,14 @@ def recommend(
 
     Raises:
         ConfigError: if k is not a positive integer, or the model is no recommender.
-        DataError: if a user or a candidate is out of range, or not an integer.
+        DataError: if a user or a candidate is out of range, or not an integer, or ``exclude`` has other numbers of
+            users or items than the model.
     """
     check_number("k", k, int, 1, LARGEST_K + 1)
     with ranking_mode(model) as model:
         users = ids_of("user", users, getattr(model, "num_users", None))
+        if exclude is not None:
+            check_sizes(model, exclude)
         return _recommend(model.scorer(), users, k, exclude, candidates, memory_mb)
 
 
@@ -86,4 +100,6 @@ def _hidden(exclude: HeteroData | None, num_users: int, num_items: int) -> Ragge
     if exclude is None:
         return Ragged.of(torch.empty(2, 0, dtype=torch.long), num_users, num_items)
     seen = torch.cat([edges_of(exclude, split) for split in SPLITS], dim=1)
-    return Ragged.of(seen, exclude["user"].num_nodes, num_items)
+    if count(exclude, "item") != num_items:
+        raise DataError(f"exclude: has {count(exclude, 'item'):,} items, the model scores {num_items:,}")
+    return Ragged.of(seen, count(exclude, "user"), num_items)

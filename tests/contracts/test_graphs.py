@@ -26,6 +26,7 @@ from bm3_pyg.data.edges import RATED_BY, RATES, edge_values
 from bm3_pyg.data.graph import build, interactions_of, missing_of
 from bm3_pyg.data.interactions import SPLITS, Interactions
 from bm3_pyg.errors import DataError
+from bm3_pyg.models import ItemKNN, Popularity
 
 USERS, ITEMS = 30, 20
 
@@ -154,6 +155,19 @@ class Kept(InMemoryDataset):
     def __init__(self, graphs: list[HeteroData]) -> None:
         super().__init__()
         self.data, self.slices = self.collate(graphs)
+
+
+def test_a_model_of_the_whole_does_not_rank_a_part() -> None:
+    data = whole(strings=False)
+    for model in (BM3.from_data(data), ItemKNN.from_data(data), Popularity.from_data(data)):
+        for kind, number in (("item", ITEMS), ("user", USERS)):
+            found = data.subgraph({kind: torch.arange(number - 3)})
+            if kind == "user" and not hasattr(model, "num_users"):
+                continue
+            with pytest.raises(DataError, match=rf"{number}.*data has {number - 3}|items, the"):
+                evaluate(model, found)
+            with pytest.raises(DataError, match=rf"data has {number - 3}|exclude: has {number - 3} items"):
+                recommend(model, [0], k=1, exclude=found)
 
 
 SAME: dict[str, Callable[[HeteroData], HeteroData]] = {
