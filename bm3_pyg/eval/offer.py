@@ -13,7 +13,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
-from bm3_pyg.data.graph import count
+from bm3_pyg.data.edges import count
 from bm3_pyg.errors import DataError
 from bm3_pyg.eval.cold import with_cold_items
 from bm3_pyg.eval.recommend import recommend

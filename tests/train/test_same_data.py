@@ -37,6 +37,7 @@ def make_old(run: Path) -> None:
     told = json.loads((run / "environment.json").read_text())
     told["data"] = {"fingerprint": config["dataset"]["fingerprint"], "files": told["data"]["files"]}
     (run / "environment.json").write_text(json.dumps(told))
+    (run / "seal.json").unlink()
 
 
 @pytest.mark.parametrize("old", [False, True])
