@@ -20,7 +20,7 @@ from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.data.mmrec import write_mmrec
 from bm3_pyg.data.reading import file_sha256
 from bm3_pyg.data.summary import describe
-from bm3_pyg.errors import DataError
+from bm3_pyg.errors import DataError, shown
 from bm3_pyg.files import atomic_folder, is_taken
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def is_prepared(out: Path, settings: Mapping[str, Any], sources: Mapping[str, Pa
     for key in {**card["settings"], **settings}:
         was, now = card["settings"].get(key), settings.get(key)
         if was != now:
-            raise DataError(f"{out}: was prepared with {key} {was!r}, not {now!r}; remove it or choose another folder")
+            raise DataError(
+                f"{out}: was prepared with {key} {shown(was)}, not {shown(now)}; remove it or choose another folder"
+            )
     for name, path in sources.items():
         known = card["sources"].get(name)
         if known and (path.stat().st_size != known["bytes"] or file_sha256(path) != known["sha256"]):

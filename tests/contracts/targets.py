@@ -342,12 +342,13 @@ def lists(*options: str) -> Callable[[Path], str]:
 
 def known_users_right(folder: Path, before: Any, after: Any) -> bool:
     """Lists for every id that stands in a line of its own, and for nobody else; each as it was."""
-    lists_of = {line.split(",")[0] for line in after.splitlines()[1:]}
+    old, new = (set(text.splitlines()[1:]) for text in (before, after))
+    old_users, new_users = ({line.split(",")[0] for line in lines} for lines in (old, new))
     asked = {line.rstrip("\r") for line in (folder / "users.txt").read_text("utf-8-sig").split("\n")}
     known = {f"u{at}" for at in range(USERS)}
-    return bool(asked & known <= lists_of <= known) and all(
-        line in before or line.split(",")[0] not in before for line in after.splitlines()[1:]
-    )
+    if not asked & known <= new_users <= known:
+        return False
+    return all(line in old for line in new if line.split(",")[0] in old_users)
 
 
 def new_users_right(folder: Path, before: Any, after: Any) -> bool:
