@@ -60,7 +60,7 @@ def refuse_other_data(
     name = getattr(data, "name", None) or "the one given"
     raise RunError(
         f"{run}: trained on another dataset than {name} ({'; '.join(found) or 'interactions or features differ'}), "
-        "expected the one it was trained on"
+        "expected the one it was trained on: say where it is with --data PATH (from Python: data=), or train anew"
     )
 
 
