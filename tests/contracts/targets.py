@@ -7,11 +7,13 @@ import gzip
 import io
 import json
 import re
+import shutil
 import sys
 import tarfile
 import types
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -321,14 +323,18 @@ def make_runs(folder: Path) -> None:
     bm3("train", folder / "shop", "--out", folder / "run", "--set", *SMALL)
     bm3("train", folder / "shop", "--out", folder / "begun", "--set", *SMALL[:1], "max_epochs=2", *SMALL[2:])
     (folder / "begun" / "metrics.json").unlink()
-    bm3("train", folder / "shop", "--out", folder / "popular", "--model", "popularity")
+    shutil.copytree(folder / "run", folder / "old")
+    (folder / "old" / "seal.json").unlink()
+    best = torch.load(folder / "old" / "best.pt", weights_only=True)
+    torch.save({key: value for key, value in best.items() if key != "settings"}, folder / "old" / "best.pt")
     bm3("sweep", folder / "shop", "--out", folder / "sweep", "--seeds", "1", "--models", "popularity", "itemknn")
     (folder / "users.txt").write_text("".join(f"u{at}\n" for at in range(0, USERS, 2)))
+    (folder / "items.txt").write_text("".join(f"i{at}\n" for at in range(0, ITEMS, 2)))
     (folder / "new.csv").write_text("user,item\n" + "".join(f"n{at // 3},i{at % ITEMS}\n" for at in range(15)))
 
 
-def figures(folder: Path) -> Any:
-    return json.loads(bm3("evaluate", folder / "run", "--json"))
+def figures(run: str) -> Callable[[Path], Any]:
+    return lambda folder: json.loads(bm3("evaluate", folder / run, "--json"))
 
 
 def lists(*options: str) -> Callable[[Path], str]:
@@ -357,15 +363,36 @@ def new_users_right(folder: Path, before: Any, after: Any) -> bool:
     return all(line.split(",")[0].strip('"').replace('""', '"')[:20] in text for line in after.splitlines()[1:])
 
 
+def ids_in(path: Path) -> set[str]:
+    return {line.rstrip("\r") for line in path.read_text("utf-8-sig").split("\n")} & {f"i{at}" for at in range(ITEMS)}
+
+
+def candidates_right(folder: Path, before: Any, after: Any) -> bool:
+    """Lists of the candidates that stand in a line of their own; a stripped id may be one too."""
+    offered = {line.split(",")[2] for line in after.splitlines()[1:]}
+    stripped = {line.strip() for line in (folder / "items.txt").read_text("utf-8-sig").split("\n")}
+    return offered <= ids_in(folder / "items.txt") | stripped
+
+
+def similar(folder: Path) -> str:
+    bm3("similar", folder / "run", "--items", folder / "items.txt", "--k", "3", "--out", folder / "similar.csv")
+    return (folder / "similar.csv").read_text(encoding="utf-8")
+
+
+def similar_right(folder: Path, before: Any, after: Any) -> bool:
+    """Neighbours of every item that stands in a line of its own."""
+    return ids_in(folder / "items.txt") <= {line.split(",")[0] for line in after.splitlines()[1:]}
+
+
 def resumed(folder: Path) -> str:
     """A run of two epochs goes on to four, and is then the run of four."""
     bm3("train", "--out", folder / "begun", "--resume", "--set", "max_epochs=4")
     return (folder / "begun" / "metrics.json").read_text()
 
 
-def report(folder: Path) -> Any:
+def report(folder: Path, run: str = "run") -> Any:
     """Figures of the report on one run, or the warnings in place of them."""
-    told = build_report([folder / "run"])
+    told = build_report([folder / run])
     rows = [(row.label, row.seeds, row.test, row.val) for section in told.sections for row in section.rows]
     warnings = [*told.warnings, *(warning for section in told.sections for warning in section.warnings)]
     strata = [stratum for section in told.sections for stratum in section.strata]
@@ -375,6 +402,11 @@ def report(folder: Path) -> Any:
 def report_right(folder: Path, before: Any, after: Any) -> bool:
     """The same rows; what is kept beside them the same, or missing with a warning that was not there before."""
     return before[0] == after[0] and (before[1:3] == after[1:3] or len(after[3]) > len(before[3]))
+
+
+def old_report_right(folder: Path, before: Any, after: Any) -> bool:
+    """As for other runs, but for beyond.json: nothing in a run without a seal says what was in it."""
+    return report_right(folder, [*before[:2], None, before[3]], [*after[:2], None, after[3]])
 
 
 def swept(folder: Path) -> Any:
@@ -397,6 +429,7 @@ RUN = (
     "environment.json",
     "history.jsonl",
     "metrics.json",
+    "seal.json",
     "best.pt",
     "last.pt",
     "test_users.parquet",
@@ -469,7 +502,11 @@ TARGETS = {
     "tar.gz": Target("files", ("a.tar.gz",), unpacked("a.tar.gz"), sizes_right),
     "downloads": Target("files", ("raw/*",), downloaded),
     "official": Target("files", ("official.pth",), official),
-    "evaluate": Target("runs", tuple(f"run/{name}" for name in RUN), figures),
+    "evaluate": Target("runs", tuple(f"run/{name}" for name in RUN), figures("run")),
+    "old-evaluate": Target("runs", tuple(f"old/{name}" for name in RUN), figures("old")),
+    "old-report": Target("runs", tuple(f"old/{name}" for name in RUN), partial(report, run="old"), old_report_right),
+    "similar": Target("runs", ("items.txt",), similar, similar_right),
+    "candidates": Target("runs", ("items.txt",), lists("--candidates", "items.txt"), candidates_right),
     "recommend": Target("runs", ("run/config.yaml", "run/best.pt"), lists()),
     "users": Target("runs", ("users.txt",), lists("--users", "users.txt"), known_users_right),
     "new-users": Target("runs", ("new.csv",), lists("--new-users", "new.csv"), new_users_right),
