@@ -119,19 +119,19 @@ class _Reader:
         self.separator = separator
         self.end = re.compile(r"\r\n?|\n" if lone_returns else r"\n")
         self.stop = re.compile(rf"{mark}|{end}|\Z")
-        self.opening = re.compile(rf'(?:\A|{mark})"')
         self.quoted = re.compile(rf'"[^"]*(?:""[^"]*)*"(?={mark}|{end}|\Z)')
 
     def cells(self, line: str) -> list[str]:
         """Cells of one line."""
-        return self._cells(line, 0)[0] if '"' in line else line.split(self.separator)
+        return self._cells(line, 0)[0] if self._opens(line) else line.split(self.separator)
 
     def row(self, line: str, shape: _Shape) -> list[str]:
         """Cells of one line, with its quotes taken for characters where only that gives the right number."""
-        cells = self.cells(line)
-        if '"' in line and not shape.fits(cells) and shape.fits(literal := line.split(self.separator)):
+        literal = line.split(self.separator)
+        if not self._opens(line):
             return literal
-        return cells
+        cells, _ = self._cells(line, 0)
+        return literal if shape.fits(literal) and not shape.fits(cells) else cells
 
     def records(self, text: str, shape: _Shape | None) -> Iterator[_Record]:
         """All records; without a ``shape`` the first is the header and gives it."""
@@ -139,12 +139,16 @@ class _Reader:
         while at < len(text):
             line, after = self._line(text, at)
             record = _Record(number, number, self.row(line, shape) if shape else self.cells(line))
-            if '"' in line and self.opening.search(line) and (long := self._long(text, at, number, line, shape)):
+            if self._opens(line) and (long := self._long(text, at, number, line, shape)):
                 record, after = long
             if line or (shape and shape.most == 1):
                 yield record
             shape = shape or _Shape.of(record.cells)
             at, number = after, record.last + 1
+
+    def _opens(self, line: str) -> bool:
+        """Whether a cell begins with a quote."""
+        return '"' in line and (line[0] == '"' or f'{self.separator}"' in line)
 
     def _long(self, text: str, at: int, number: int, line: str, shape: _Shape | None) -> tuple[_Record, int] | None:
         """The record at ``at`` and where the next begins, if a quoted field of it runs over the end of ``line``."""
