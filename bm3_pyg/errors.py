@@ -64,6 +64,11 @@ def shown(value: object) -> str:
     return text if len(text) <= 4 * LONGEST else f"{text[:LONGEST]}..."
 
 
+def named(name: str) -> str:
+    """A name from a file for messages: as it is where it is short and plain, else as :func:`shown` does."""
+    return name if 0 < len(name) <= LONGEST and name.isprintable() and name == name.strip() else shown(name)
+
+
 def one_line(error: BaseException) -> str:
     """What another library's error says, on one line."""
     return " ".join(str(error).split()) or type(error).__name__

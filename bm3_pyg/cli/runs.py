@@ -93,8 +93,11 @@ def add_runs(verbs: Any) -> None:
     add_run(command)
     command.add_argument("--users", metavar="FILE", help="user ids, one a line (default: all users)")
     command.add_argument(
-        "--new-users", metavar="FILE", help="users who were not trained on: a table with columns user and item"
+        "--new-users", metavar="FILE", help="users who were not trained on: a table of users and their items"
     )
+    for kind in ("user", "item"):
+        own = f"column of {kind}s in tables (default: as in the one trained on, else {kind})"
+        command.add_argument(f"--{kind}-column", metavar="NAME", help=own)
     command.add_argument("--k", type=list_length, default=20, help="length of the lists (default: 20)")
     command.add_argument("--out", metavar="FILE", help="a .parquet, .csv or .jsonl file (default: in the run)")
     command.add_argument("--candidates", metavar="FILE", help="item ids to choose from, one a line (default: all)")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
-from bm3_pyg.errors import DataError, one_line
+from bm3_pyg.errors import DataError, one_line, shown
 from bm3_pyg.files import atomic_folder, is_taken
 
 PIECE = 1 << 20  # bytes
@@ -76,7 +76,7 @@ def _write_all(
     names: list[str] = []
     left, others = max_bytes, 0
     for number, entry in enumerate(_entries(archive, wanted), start=1):
-        where = f"{archive}: entry {entry.name!r}"
+        where = f"{archive}: entry {shown(entry.name)}"
         if number > max_files:
             raise DataError(f"{archive}: more than {max_files} entries")
         if not wanted(entry.name):

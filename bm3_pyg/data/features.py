@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from bm3_pyg.data.content import file_sha256, is_table
 from bm3_pyg.data.ids import positions, read_ids, refuse_repeats
-from bm3_pyg.data.reading import Table, floats, read_table
-from bm3_pyg.errors import DataError, shown
+from bm3_pyg.data.reading import Table, floats, read_table, type_of
+from bm3_pyg.errors import DataError, named, shown
 
 NPY = b"\x93NUMPY"
 BLOCK = 1024  # rows worked on at a time, so that a temporary stays small beside the features
@@ -173,11 +173,11 @@ def _is_index(table: Table, name: str) -> bool:
     if rows not in ([0], [1]) and not (unnamed and numbers.null_count() == 0 and numbers.n_unique() == len(numbers)):
         if unnamed:
             raise DataError(
-                f"{table.path}: column {table.frame.get_column_index(name) + 1} is called {name!r} and does not number "
+                f"{table.path}: column {table.frame.get_column_index(name) + 1} is called {shown(name)} and does not number "
                 f"the rows, expected a name for each feature"
             )
         return False
-    table.notes.append(f"{table.path.name}: column {name!r} numbers the rows and is left out")
+    table.notes.append(f"{table.path.name}: column {shown(name)} numbers the rows and is left out")
     return True
 
 
@@ -189,10 +189,14 @@ def _unlist(table: Table, column: pl.Series) -> NDArray[np.float32]:
     bad = lengths.is_not_null() & (lengths != width)
     if bad.any() or not width:
         row = int(bad.arg_max() or 0)
-        raise DataError(f"{table.where(row)}: {column.name} has length {lengths[row]}, expected {width or 1} as others")
+        raise DataError(
+            f"{table.where(row)}: {named(column.name)} has length {lengths[row]}, expected {width or 1} as others"
+        )
     flat = lists.drop_nulls().explode()
     if not flat.dtype.is_numeric():
-        raise DataError(f"{table.path}: column {column.name!r} has type {column.dtype}, expected lists of numbers")
+        raise DataError(
+            f"{table.path}: column {shown(column.name)} has type {type_of(column)}, expected lists of numbers"
+        )
     values = np.full((len(column), width), np.nan, dtype=np.float32)
     values[lists.is_not_null().to_numpy()] = flat.cast(pl.Float32).fill_null(float("nan")).to_numpy().reshape(-1, width)
     return values

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bm3_pyg.data.content import read_content, text_of
-from bm3_pyg.data.reading import Table, present
+from bm3_pyg.data.reading import Table, present, type_of
 from bm3_pyg.errors import DataError, shown
 
 Ids = NDArray[Any]  # int64, or str as Python objects: one long id does not widen all
@@ -46,7 +46,7 @@ def read_ids(table: Table, name: str) -> pl.Series:
     if values.dtype.is_float() or values.dtype.is_decimal():
         return _whole_numbers(table, name, values)
     if values.dtype != pl.String:
-        raise DataError(f"{table.path}: column {name!r} has type {values.dtype}, expected integers or strings")
+        raise DataError(f"{table.path}: column {name!r} has type {type_of(values)}, expected integers or strings")
     if (broken := values.str.contains("[\0\r\n]")).any():
         row = int(broken.arg_max() or 0)
         raise DataError(f"{table.where(row)}: {name} is {shown(values[row])}, expected an id on one line, without NUL")

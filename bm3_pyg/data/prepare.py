@@ -19,7 +19,7 @@ from bm3_pyg.data.features import fill_missing, missing_note
 from bm3_pyg.data.graph import check_modality_word, raw_ids
 from bm3_pyg.data.ids import positions, read_ids, to_series
 from bm3_pyg.data.load import load_dataset
-from bm3_pyg.data.reading import column, read_table, tell
+from bm3_pyg.data.reading import column, read_table, tell, type_of
 from bm3_pyg.data.text import DEFAULT, encode_texts, read_text_folder
 from bm3_pyg.errors import ConfigError, DataError
 from bm3_pyg.later import Later
@@ -182,7 +182,7 @@ def _column_texts(items: Path, item: str, columns: Sequence[str], data: HeteroDa
     for name in columns:
         values = column(table, name)
         if values.dtype.is_nested():
-            raise DataError(f"{items}: column {name!r} has type {values.dtype}, expected text")
+            raise DataError(f"{items}: column {name!r} has type {type_of(values)}, expected text")
         parts.append(values.cast(pl.String).fill_null("").to_list())
     at = positions(read_ids(table, item), to_series(raw_ids(data, "item")))
     return [" ".join(" ".join(part[row] for part in parts).split()) for row in at]

@@ -18,7 +18,7 @@ from bm3_pyg.data.content import file_sha256 as file_sha256
 from bm3_pyg.data.content import read_bytes as read_bytes
 from bm3_pyg.data.delimited import parse_delimited
 from bm3_pyg.data.jsonl import parse_jsonl
-from bm3_pyg.errors import DataError, shown
+from bm3_pyg.errors import LONGEST, DataError, named, shown
 
 NOTHING = ("NA", "N/A", "null", "NULL", "None")  # what tools write where a number is missing
 
@@ -93,13 +93,12 @@ def column(table: Table, name: str) -> pl.Series:
     """The column called ``name``; where it is missing, the error says which there are."""
     names = table.frame.columns
     if name in table.repeated:
-        raise DataError(f"{table.path}: column {name!r} stands twice in the header, expected it once")
+        raise DataError(f"{table.path}: column {shown(name)} stands twice in the header, expected it once")
     if name in names:
         return table.frame[name]
-    found = ", ".join(
-        own if own.isprintable() and own == own.strip() and len(own) < 40 else shown(own) for own in names[:8]
+    message = f"{table.path}: no column {name!r}; found {', '.join(map(named, names[:8]))}" + (
+        ", ..." if len(names) > 8 else ""
     )
-    message = f"{table.path}: no column {name!r}; found {found}" + (", ..." if len(names) > 8 else "")
     if table.lines is not None and _is_row(table.frame):
         message += "; is there no header? Then name all columns in their order: columns=user,item,... (--columns)"
     raise DataError(message)
@@ -117,11 +116,17 @@ def present(table: Table, name: str) -> pl.Series:
     return values
 
 
+def type_of(values: pl.Series) -> str:
+    """A column's type for messages."""
+    kind = str(values.dtype)
+    return kind if len(kind) <= LONGEST else f"{kind[:LONGEST]}..."
+
+
 def integers(table: Table, name: str) -> NDArray[np.int64]:
     """Column ``name`` as non-negative int64 numbers."""
     values = present(table, name)
     if values.dtype != pl.String and not values.dtype.is_integer():
-        raise DataError(f"{table.path}: column {name!r} has type {values.dtype}, expected integers")
+        raise DataError(f"{table.path}: column {name!r} has type {type_of(values)}, expected integers")
     numbers = values.cast(pl.Int64, strict=False)
     bad = numbers.is_null() | (numbers < 0)
     if bad.any():
@@ -134,7 +139,7 @@ def codes(table: Table, name: str, known: Mapping[str, int]) -> NDArray[np.int8]
     """Column ``name`` through the table ``known``; a value that is not in it is an error."""
     values = present(table, name)
     if values.dtype.is_nested():
-        raise DataError(f"{table.path}: column {name!r} has type {values.dtype}, expected strings or integers")
+        raise DataError(f"{table.path}: column {name!r} has type {type_of(values)}, expected strings or integers")
     numbers = values.cast(pl.String).replace_strict(known, default=None, return_dtype=pl.Int8)
     refuse_new_nulls(table, name, values, numbers, f"one of {', '.join(known)}")
     return numbers.to_numpy()
@@ -144,7 +149,7 @@ def floats(table: Table, name: str) -> NDArray[np.float32]:
     """Column ``name`` as float32; empty cells and such as ``NA`` become NaN."""
     values = column(table, name)
     if values.dtype != pl.String and not values.dtype.is_numeric() and values.dtype != pl.Null:
-        raise DataError(f"{table.path}: column {name!r} has type {values.dtype}, expected numbers")
+        raise DataError(f"{table.path}: column {shown(name)} has type {type_of(values)}, expected numbers")
     if values.dtype == pl.String:
         values = values.set(values.is_in(NOTHING), None)
     numbers = values.cast(pl.Float32, strict=False)
@@ -157,7 +162,7 @@ def refuse_new_nulls(table: Table, name: str, before: pl.Series, after: pl.Serie
     bad = after.is_null() & before.is_not_null()
     if bad.any():
         row = int(bad.arg_max() or 0)
-        raise DataError(f"{table.where(row)}: {name} is {shown(before[row])}, expected {expected}")
+        raise DataError(f"{table.where(row)}: {named(name)} is {shown(before[row])}, expected {expected}")
 
 
 def _parse_parquet(content: Content) -> pl.DataFrame:
@@ -178,4 +183,4 @@ def _is_row(frame: pl.DataFrame) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -18,7 +18,7 @@ from bm3_pyg.data.cache import cache_folder, not_kept
 from bm3_pyg.data.features import first_not_finite
 from bm3_pyg.data.ids import positions
 from bm3_pyg.data.reading import check_utf8, file_sha256, read_bytes
-from bm3_pyg.errors import ConfigError, DataError, WriteError, check_number, one_line
+from bm3_pyg.errors import ConfigError, DataError, WriteError, check_number, one_line, shown
 from bm3_pyg.files import atomic_file, make_folder
 
 VERSION = 1  # of what is kept in the cache
@@ -97,8 +97,8 @@ def read_text_folder(folder: Path, item_ids: pl.Series) -> tuple[list[str], NDAr
     names = pl.Series(sorted(file.stem for file in folder.glob("*.txt") if file.is_file()), dtype=pl.String)
     at = positions(item_ids, names)
     if not (at >= 0).any():
-        found = f"{names[0] + '.txt'!r} is of no item" if len(names) else "there is no .txt file"
-        raise DataError(f"{folder}: {found}, expected a file for each item, such as {f'{item_ids[0]}.txt'!r}")
+        found = f"{shown(names[0] + '.txt')} is of no item" if len(names) else "there is no .txt file"
+        raise DataError(f"{folder}: {found}, expected a file for each item, such as {shown(str(item_ids[0]) + '.txt')}")
     texts, digest = [""] * len(item_ids), hashlib.sha256()
     for name, index in zip(names, at, strict=True):
         if index < 0:
@@ -226,7 +226,7 @@ def _load(folder: Path, batch_size: int) -> Encode:
         values = np.asarray(model.encode(texts, batch_size=batch_size, show_progress_bar=False), dtype=np.float32)
         if (row := first_not_finite(values)) is not None:
             raise ConfigError(
-                f"{folder}: gives NaN or infinity for the text {texts[row][:80]!r}, expected finite numbers"
+                f"{folder}: gives NaN or infinity for the text {shown(texts[row])}, expected finite numbers"
             )
         return values
 

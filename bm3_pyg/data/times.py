@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bm3_pyg.data.reading import Table, present, refuse_new_nulls
+from bm3_pyg.data.reading import Table, present, refuse_new_nulls, type_of
 from bm3_pyg.errors import DataError, shown
 
 LATEST = 4_102_444_800  # the first second of 2100
@@ -38,7 +38,7 @@ def times(table: Table, name: str) -> NDArray[Any]:
         moments = values.cast(pl.Datetime("us")) if kind == pl.Date else values
         return _whole(moments.dt.timestamp("us").to_numpy() / 1e6)
     if kind != pl.String and not values.dtype.is_numeric():
-        raise DataError(f"{table.path}: column {name!r} has type {values.dtype}, expected times")
+        raise DataError(f"{table.path}: column {name!r} has type {type_of(values)}, expected times")
     numbers = _numbers(values)
     if kind == pl.String and numbers.null_count():
         moments, zoned = _iso(values)

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from bm3_pyg.data.amazon.lines import Malformed, decoded, line_chunks
-from bm3_pyg.errors import DataError
+from bm3_pyg.errors import DataError, shown
 
 SCHEMA = {"user": pl.String, "item": pl.String, "rating": pl.Float32, "time": pl.Int64}
 KEYS = {"reviewerID": pl.String, "asin": pl.String, "overall": pl.Float64, "unixReviewTime": pl.Int64}
@@ -136,7 +136,7 @@ def _number(kind: type, name: str, value: Any) -> Any:
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} is {str(value)[:40]!r}, expected a number") from None
     if kind is int and isinstance(value, float) and number != value:
-        raise ValueError(f"{name} is {value!r}, expected a whole number")
+        raise ValueError(f"{name} is {shown(value)}, expected a whole number")
     return number
 
 
