@@ -187,7 +187,7 @@ def histories_in(file: str, args: argparse.Namespace) -> Mapping[str | int, Sequ
 
 
 def _columns(kind: str, args: argparse.Namespace) -> tuple[str, ...]:
-    """What a table's column of users or items can be called: as asked, as in the table that was trained on, ``kind``."""
+    """What a table's column of users or items can be called: as asked, else as where it was trained on, or ``kind``."""
     from bm3_pyg.train.run_files import read_config
 
     if (asked := getattr(args, f"{kind}_column", None)) is not None:

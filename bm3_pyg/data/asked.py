@@ -53,7 +53,8 @@ def read_ids(path: str | Path, *columns: str) -> Asked:
     """
     content = read_content(path)
     kind = table_kind(content)
-    header = re.split(r"[,\t;|]", content.raw.split(b"\n", 1)[0].decode(errors="replace").strip())
+    first = re.split(rb"[\r\n]", content.raw.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n"), maxsplit=1)[0]
+    header = [name.strip('"') for name in re.split(r"[,\t;|]", first.decode(errors="replace"))]
     if kind not in ("jsonl", "parquet") and not (is_table(content.path) and set(header) & set(columns)):
         lines = id_lines(path, columns[0] if columns else "id")
         ids = lines.frame.to_series()

@@ -173,8 +173,8 @@ def _is_index(table: Table, name: str) -> bool:
     if rows not in ([0], [1]) and not (unnamed and numbers.null_count() == 0 and numbers.n_unique() == len(numbers)):
         if unnamed:
             raise DataError(
-                f"{table.path}: column {table.frame.get_column_index(name) + 1} is called {shown(name)} and does not number "
-                f"the rows, expected a name for each feature"
+                f"{table.path}: column {table.frame.get_column_index(name) + 1} is called {shown(name)} and does not "
+                f"number the rows, expected a name for each feature"
             )
         return False
     table.notes.append(f"{table.path.name}: column {shown(name)} numbers the rows and is left out")
