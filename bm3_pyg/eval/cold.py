@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import edges_of
 from bm3_pyg.data.graph import missing_of
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.eval.ranking import RankingTask, ranking_task
+from bm3_pyg.eval.ranking import RankingTask, check_sizes, ranking_task
 from bm3_pyg.nn import BM3
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode, unwrapped
 
@@ -61,6 +61,7 @@ def _placed(model: Recommender, data: HeteroData) -> ColdItems:
         raise ConfigError(f"cold items: got {type(model).__name__}, expected a BM3 model, which learns to place them")
     if not model.features:
         raise ConfigError("cold items: the model has no modalities, expected at least one to place them by")
+    check_sizes(model, data)
     users, items = model.embed()
     warm = torch.zeros(model.num_items, dtype=torch.bool)
     warm[edges_of(data, "train")[1]] = True

@@ -159,10 +159,7 @@ def rank(scorer: Scorer, task: RankingTask, k: Sequence[int] = TOP_K, memory_mb:
     """
     metrics = metrics_at(k)
     totals = dict.fromkeys(metrics, 0.0)
-    some_scores = scorer(task.users[:1])
-    if some_scores.size(1) != task.num_items:
-        raise DataError(f"scores: got those of {some_scores.size(1):,} items, the data has {task.num_items:,}")
-    device = some_scores.device
+    device = device_of(scorer, task)
     hidden, barred = task.hidden.to(device), None if task.barred is None else task.barred.to(device)
     size = block_size(task.num_items, memory_mb)
     for users in task.users.split(USERS):
@@ -170,6 +167,14 @@ def rank(scorer: Scorer, task: RankingTask, k: Sequence[int] = TOP_K, memory_mb:
         for name, values in measured(metrics, ids, task.positives.pairs(users)).items():
             totals[name] += float(values.sum())
     return {name: total / task.users.numel() for name, total in totals.items()}
+
+
+def device_of(scorer: Scorer, task: RankingTask) -> torch.device:
+    """Where the scores are; a :class:`DataError` where they are those of more or fewer items than the data has."""
+    some_scores = scorer(task.users[:1])
+    if some_scores.size(1) != task.num_items:
+        raise DataError(f"scores: got those of {some_scores.size(1):,} items, the data has {task.num_items:,}")
+    return some_scores.device
 
 
 def best_items(scorer: Scorer, users: Tensor, hidden: Ragged, barred: Tensor | None, k: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import ConfigError, DataError, check_number
-from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, RankingTask, block_size, check_numbers
+from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, RankingTask, block_size, check_numbers, device_of
 from bm3_pyg.ops.absent import absent, gaps
 from bm3_pyg.protocols import Scorer
 
@@ -56,6 +56,7 @@ def rank_sampled(
     if users.numel() == 0:
         raise DataError("sampled: every user has interacted with every item, expected some left to draw as negatives")
     found: dict[str, list[Tensor]] = {}
+    device_of(scorer, task)
     for block in users.split(block_size(task.num_items, memory_mb)):
         scores = scorer(block)
         check_numbers(scores)

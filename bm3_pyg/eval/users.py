@@ -17,7 +17,7 @@ from bm3_pyg.errors import check_number
 from bm3_pyg.eval.beyond import beyond_accuracy
 from bm3_pyg.eval.cold import held_out_scorer, held_out_task
 from bm3_pyg.eval.metrics import measured, metrics_at
-from bm3_pyg.eval.ranking import MEMORY_MB, RankingTask, best_items, block_size, ranking_task
+from bm3_pyg.eval.ranking import MEMORY_MB, RankingTask, best_items, block_size, check_sizes, device_of, ranking_task
 from bm3_pyg.files import atomic_file, write_text
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
@@ -36,6 +36,7 @@ def user_metrics(
     The means of the metrics are those of :func:`bm3_pyg.eval.ranking.evaluate`, which explains the arguments.
     """
     with ranking_mode(model) as model:
+        check_sizes(model, data)
         return _users_table(_ranked(model.scorer(), ranking_task(data, split, mask), max(k)), data, k)
 
 
@@ -47,6 +48,7 @@ def positive_hits(
     ``hit`` is true where the item is among the user's first k.
     """
     with ranking_mode(model) as model:
+        check_sizes(model, data)
         return _positives_table(_ranked(model.scorer(), ranking_task(data, split, mask), k), data, k)
 
 
@@ -63,6 +65,7 @@ def write_user_metrics(model: Recommender, data: HeteroData, folder: str | Path,
         return
     folder = Path(folder)
     with ranking_mode(model) as model:
+        check_sizes(model, data)
         ranked = _ranked(held_out_scorer(model, data), held_out_task(data, "test", mask), max(CUTOFFS))
     tables = {
         USERS_FILE: _users_table(ranked, data, CUTOFFS),
@@ -86,7 +89,7 @@ class _Ranked:
 @torch.no_grad()
 def _ranked(scorer: Scorer, task: RankingTask, k: int) -> _Ranked:
     check_number("k", k, int, 1)
-    device = scorer(task.users[:1]).device
+    device = device_of(scorer, task)
     hidden, barred = task.hidden.to(device), None if task.barred is None else task.barred.to(device)
     blocks = task.users.split(block_size(task.num_items, MEMORY_MB))
     return _Ranked(task, torch.cat([best_items(scorer, users, hidden, barred, k) for users in blocks]))

@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import raw_ids
 from bm3_pyg.data.ids import fixed_width, to_series
 from bm3_pyg.errors import RunError
+from bm3_pyg.eval.ranking import check_sizes
 from bm3_pyg.eval.similar import embeddings_of
 from bm3_pyg.files import atomic_folder, is_taken
 from bm3_pyg.protocols import Recommender
@@ -28,6 +29,7 @@ def export_embeddings(model: Recommender, data: HeteroData, out: Path, format: s
         RunError: if ``out`` exists and is not empty.
     """
     check_new_folder(out)
+    check_sizes(model, data)
     users, items = (part.cpu().numpy() for part in embeddings_of(model))
     with atomic_folder(out) as folder:
         if format == "npy":

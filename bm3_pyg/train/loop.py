@@ -21,6 +21,7 @@ from bm3_pyg.data import edges_of
 from bm3_pyg.errors import DataError, RunError, TrainingError, one_line
 from bm3_pyg.eval import RankingTask, rank
 from bm3_pyg.eval.cold import held_out_scorer, held_out_task, is_cold_split
+from bm3_pyg.eval.ranking import check_sizes
 from bm3_pyg.eval.users import write_user_metrics
 from bm3_pyg.nn import RowTable
 from bm3_pyg.optim import DeferredAdam, build_optimizer, check_precision
@@ -124,6 +125,7 @@ def fit(
     model = to_train(model)
     check_precision(model)
     training = edges_of(data, "train")
+    check_sizes(model, data)
     if training.size(1) == 0:
         raise DataError("dataset: no training interactions")
     tasks = [

@@ -26,7 +26,10 @@ from bm3_pyg.data.edges import RATED_BY, RATES, edge_values
 from bm3_pyg.data.graph import build, interactions_of, missing_of
 from bm3_pyg.data.interactions import SPLITS, Interactions
 from bm3_pyg.errors import DataError
+from bm3_pyg.eval.cold import with_cold_items
+from bm3_pyg.eval.users import user_metrics
 from bm3_pyg.models import ItemKNN, Popularity
+from bm3_pyg.train.export import export_embeddings
 
 USERS, ITEMS = 30, 20
 
@@ -168,6 +171,19 @@ def test_a_model_of_the_whole_does_not_rank_a_part() -> None:
                 evaluate(model, found)
             with pytest.raises(DataError, match=rf"data has {number - 3}|exclude: has {number - 3} items"):
                 recommend(model, [0], k=1, exclude=found)
+            if model.__class__ is BM3:
+                calls: list[Callable[[], object]] = [
+                    lambda: evaluate(model, found, sampled=5),  # noqa: B023
+                    lambda: fit(model, found, TrainConfig(max_epochs=1), verbose=False),  # noqa: B023
+                    lambda: user_metrics(model, found),  # noqa: B023
+                    lambda: with_cold_items(model, found),  # noqa: B023
+                    lambda: export_embeddings(model, found, Path("never"), "npy"),  # noqa: B023
+                ]
+                for call in calls:
+                    with pytest.raises(
+                        DataError, match=rf"model: made for {number} {kind}s, the data has {number - 3}"
+                    ):
+                        call()
 
 
 SAME: dict[str, Callable[[HeteroData], HeteroData]] = {
