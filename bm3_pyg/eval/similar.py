@@ -36,7 +36,7 @@ def embeddings_of(model: Recommender) -> tuple[Tensor, Tensor]:
             name = type(model).__name__
             raise ConfigError(f"model: {name} has no embeddings, expected one with embed(), such as BM3")
         users, items = embed()
-        return users, items
+        return users.detach(), items.detach()
 
 
 @torch.no_grad()
