@@ -21,6 +21,7 @@ from bm3_pyg.data.mmrec import write_mmrec
 from bm3_pyg.data.reading import file_sha256
 from bm3_pyg.data.summary import describe
 from bm3_pyg.errors import DataError, shown
+from bm3_pyg.escape import markdown
 from bm3_pyg.files import atomic_folder, is_taken
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def card_text(card: Mapping[str, Any], about: str = "") -> str:
     """The card as Markdown."""
     pairs = [(key, json.dumps(value)) for key, value in card["settings"].items()]
     parts = [
-        f"# {card['name']}",
+        f"# {markdown(str(card['name']))}",
         about.strip(),
         "`bm3 train` and `load_dataset` take this folder as it is (MMRec's layout); `card.json` holds what follows.",
         "## Counts",
@@ -139,7 +140,7 @@ def card_text(card: Mapping[str, Any], about: str = "") -> str:
         _table(["step", "dropped", "left"], [(s["step"], f"{s['dropped']:,}", f"{s['left']:,}") for s in card["steps"]])
         if card["steps"]
         else "",
-        "\n".join(f"- {note}" for note in card["notes"]),
+        "\n".join(f"- {markdown(note)}" for note in card["notes"]),
         "## Files",
         _table(["source", "bytes", "SHA-256"], _hashes(card["sources"])),
         _table(["written", "bytes", "SHA-256"], _hashes(card["files"])),
@@ -178,10 +179,11 @@ def _date(seconds: float) -> str:
 
 
 def _hashes(files: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    return [(name, f"{file['bytes']:,}", f"`{file['sha256']}`") for name, file in files.items()]
+    return [(name, f"{file['bytes']:,}", file["sha256"]) for name, file in files.items()]
 
 
 def _table(headers: list[str], rows: list[Any]) -> str:
+    rows = [[markdown(str(cell)) for cell in row] for row in rows]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 

@@ -10,7 +10,7 @@ from bm3_pyg.data.interactions import SPLITS
 
 
 def card_facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and value of each fact of :func:`bm3_pyg.data.describe` that is there, but for the splits' counts."""
+    """Name and value of each fact of :func:`bm3_pyg.data.describe` that is there, but counts of splits and hashes."""
     found = [("name", str(card["name"]))] if card.get("name") else []
     if "users" in card:
         found += facts(card)
@@ -18,7 +18,12 @@ def card_facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
         found.append(("interactions in two splits", leaks or "none"))
     else:
         found += [(f"feature {name}", f"{one['dim']:,}-d") for name, one in card.get("modalities", {}).items()]
-    found += [(f"sha256 of {name}", str(digest)) for name, digest in card.get("files", {}).items()]
+    return found
+
+
+def card_files(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each file the dataset was made from with its hash, and the dataset's own."""
+    found = [(f"SHA-256 of {name}", str(digest)) for name, digest in card.get("files", {}).items()]
     return found + ([("fingerprint", str(card["fingerprint"]))] if card.get("fingerprint") else [])
 
 

@@ -79,14 +79,16 @@ def beyond(groups: Sequence[Group], kept: Kept) -> dict[str, dict[str, float]]:
 
 
 def _comparison(metric: str, first: Group, second: Group, kept: Kept, warnings: list[str]) -> Comparison | None:
-    common = sorted(set(first.seeds) & set(second.seeds))
+    trained = [set(group.seeds) for group in (first, second) if not group.determined]
+    common = set.intersection(*trained) if trained else {*first.seeds, *second.seeds}
     if not common:
         labels = " and ".join(sorted((first.label, second.label)))
         _once(warnings, f"{labels} have no seed in common and are not compared")
         return None
-    if set(first.seeds) != set(second.seeds):
+    if any(seeds != common for seeds in trained):
         _once(warnings, "rows with unequal seeds are compared on the seeds that both have")
-    tables = [kept.users(group, common) for group in (first, second)]
+    seeds = [group.seeds if group.determined else sorted(common) for group in (first, second)]
+    tables = [kept.users(group, own) for group, own in zip((first, second), seeds, strict=True)]
     if tables[0] is None or tables[1] is None:
         return None
     both = tables[0].join(tables[1], on="user", suffix=" of the second")
@@ -94,7 +96,10 @@ def _comparison(metric: str, first: Group, second: Group, kept: Kept, warnings: 
     if test is None:
         _once(warnings, "fewer than two users can be ranked for: nothing is tested")
         return None
-    means = [[run.metrics["test"][metric] for run in group.runs if run.seed in common] for group in (first, second)]
+    means = [
+        [run.metrics["test"][metric] for run in group.runs if run.seed in own]
+        for group, own in zip((first, second), seeds, strict=True)
+    ]
     return Comparison(
         metric,
         first.label,

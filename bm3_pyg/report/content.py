@@ -5,8 +5,10 @@ Metrics are named as everywhere, ``recall@20``; all figures are unrounded and me
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
+
+from bm3_pyg import escape
 
 
 @dataclass(frozen=True)
@@ -156,3 +158,19 @@ class Report:
     def plain(self) -> dict[str, Any]:
         """As JSON can hold it."""
         return {"schema": 1, **asdict(self)}
+
+    def printable(self) -> Report:
+        """The same in :func:`~bm3_pyg.escape.printable` text, whatever is in names and labels."""
+        return _printable(self)  # type: ignore[no-any-return]
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return escape.printable(value)
+    if isinstance(value, dict):
+        return {_printable(key): _printable(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_printable(one) for one in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: _printable(getattr(value, field.name)) for field in fields(value)})
+    return value

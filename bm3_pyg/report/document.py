@@ -9,7 +9,7 @@ from typing import Any
 
 from bm3_pyg.report import plots
 from bm3_pyg.report.blocks import Block, Cell, Chapter, Commands, Document, Part, Plot, Table, Words, number
-from bm3_pyg.report.card import card_facts, card_splits
+from bm3_pyg.report.card import card_facts, card_files, card_splits
 from bm3_pyg.report.content import Curve, Report, Row, Section
 from bm3_pyg.report.figures import published, results, significance, spread_cell, spread_text, tested, tested_headers
 from bm3_pyg.report.svg import SERIES
@@ -20,6 +20,7 @@ SELECTION = "recall@20"
 
 def document(report: Report) -> Document:
     """Everything that the report says; chapters that would be empty are left out."""
+    report = report.printable()
     several = len(report.sections) > 1
     names = _names(report.sections)
     warnings = [
@@ -72,11 +73,11 @@ def _lead(name: str, section: Section) -> str:
 
 def _chapters(section: Section) -> tuple[Chapter, ...]:
     chapters: dict[str, list[Block]] = {
-        "Dataset": _dataset(section.dataset),
-        "Protocol": _protocol(section),
         "Results": results(section),
         "Published figures": published(section),
         "Significance": significance(section),
+        "Protocol": _protocol(section),
+        "Dataset": _dataset(section.dataset),
         "Strata": _strata(section),
         "Ablations": _ablations(section),
         "Validation": _validation(section.curves),
@@ -85,7 +86,8 @@ def _chapters(section: Section) -> tuple[Chapter, ...]:
         "Time and memory": _costs(section.rows),
         "Search": _search(section),
         "Environment": _environment(section.environment),
-        "Commands": [Commands(section.commands)] if section.commands else [],
+        "Commands": _commands(section),
+        "Files": _files(section.dataset),
     }
     return tuple(Chapter(name, tuple(blocks)) for name, blocks in chapters.items() if blocks)
 
@@ -98,6 +100,16 @@ def _dataset(card: dict[str, Any]) -> list[Block]:
         rows = tuple((Cell(name), *(number(count, 0) for count in counts)) for name, counts in splits)
         found.append(Table("Splits", ("split", "interactions", "users", "items", "repeated"), rows))
     return found
+
+
+def _files(card: dict[str, Any]) -> list[Block]:
+    rows = tuple((Cell(name), Cell(value)) for name, value in card_files(card))
+    return [Table("What the dataset was made from", ("", ""), rows)] if rows else []
+
+
+def _commands(section: Section) -> list[Block]:
+    where = "To repeat the runs, where the dataset's files lie:"
+    return [Words((where,)), Commands(section.commands)] if section.commands else []
 
 
 def _protocol(section: Section) -> list[Block]:

@@ -27,6 +27,7 @@ SPECIAL = {
 
 def latex_report(report: Report) -> str:
     """One ``table`` for each section that has results; needs the package booktabs."""
+    report = report.printable()
     names = [part.title for part in document(report).parts]
     found = [
         _table(table, name, place)

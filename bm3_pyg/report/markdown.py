@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from bm3_pyg.escape import markdown
 from bm3_pyg.report.blocks import Block, Cell, Commands, Plot, Table, Words
 from bm3_pyg.report.content import Report
 from bm3_pyg.report.document import document
@@ -15,50 +16,44 @@ from bm3_pyg.report.document import document
 def markdown_report(report: Report) -> str:
     """The whole report; what comes from labels and warnings is escaped."""
     shown = document(report)
-    parts = [f"# {_escaped(shown.title)}", *map(_escaped, shown.lead)]
+    parts = [f"# {markdown(shown.title)}", *map(markdown, shown.lead)]
     if shown.warnings:
         parts += ["**Read this first**", _list(shown.warnings)]
     for part in shown.parts:
-        parts.append(f"## {_escaped(part.title)}")
+        parts.append(f"## {markdown(part.title)}")
         for chapter in part.chapters:
-            parts.append(f"### {_escaped(chapter.title)}")
+            parts.append(f"### {markdown(chapter.title)}")
             parts += [_block(block) for block in chapter.blocks]
     return "\n\n".join(parts) + "\n"
 
 
 def _block(block: Block) -> str:
     if isinstance(block, Words):
-        return _list(block.sentences) if block.listed else "\n\n".join(map(_escaped, block.sentences))
+        return _list(block.sentences) if block.listed else "\n\n".join(map(markdown, block.sentences))
     if isinstance(block, Table):
-        return "\n\n".join([f"**{_escaped(block.caption)}**", _table(block), *map(_escaped, block.notes)])
+        return "\n\n".join([f"**{markdown(block.caption)}**", _table(block), *map(markdown, block.notes)])
     if isinstance(block, Plot):
-        return f"*Plot on the page: {_escaped(block.caption)}*"
+        return f"*Plot on the page: {markdown(block.caption)}*"
     return _fenced(block)
 
 
 def _table(table: Table) -> str:
     rows = [[_cell(cell) for cell in row] for row in table.rows]
     align = ["right" if table.numeric(column) else "left" for column in range(len(table.headers))]
-    headers = [_escaped(header) for header in table.headers]
+    headers = [markdown(header) for header in table.headers]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=align if rows else None)
 
 
 def _cell(cell: Cell) -> str:
-    text = _escaped(cell.text)
+    text = markdown(cell.text)
     return (f"**{text}**" if cell.bold else text) + (f" {cell.mark}" if cell.mark else "")
 
 
 def _list(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {_escaped(line)}" for line in lines)
+    return "\n".join(f"- {markdown(line)}" for line in lines)
 
 
 def _fenced(commands: Commands) -> str:
     text = "\n".join(commands.lines)
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}sh\n{text}\n{fence}"
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in one line: no tags, no emphasis, no new columns."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*\[\]|]|(?<!\w)_|_(?!\w)|^[#+-](?=\s))", r"\\\1", text)

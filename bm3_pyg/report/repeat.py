@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
+import os.path
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bm3_pyg.data.load import READ_ONCE
+from bm3_pyg.data.planted import PLANTED
 from bm3_pyg.errors import ConfigError
+from bm3_pyg.escape import shell
 from bm3_pyg.report.gather import Run, Search
 from bm3_pyg.report.rows import Group, other_than_default
 from bm3_pyg.train.grid import PUBLISHED, ablations, grid
@@ -25,6 +28,7 @@ OPTIONS = {
     "seed": "--split-seed",
     "core": "--core",
     "corrupt": "--corrupt",
+    "id_column": "--id-column",
 }
 """Of the command line, for arguments of :func:`bm3_pyg.data.load_dataset` that are no files."""
 
@@ -55,34 +59,51 @@ def commands_of(searches: Sequence[Search], groups: Sequence[Group]) -> list[str
         if runs and (rest := _sweep_options(search.sweep)) is not None:
             name = runs[0].dataset["name"]
             line = ["bm3", "sweep", *_source(search.sweep.source, name), "--out", f"runs/{Path(search.name).name}"]
-            lines.update(dict.fromkeys((run.folder for run in runs), shlex.join([*line, *rest])))
+            lines.update(dict.fromkeys((run.folder for run in runs), _command([*line, *rest])))
     single = {run.folder: train_command(run) for group in groups for run in group.runs if run.folder not in lines}
     return list(dict.fromkeys([*lines.values(), *single.values()]))
 
 
 def train_command(run: Run) -> str:
-    """The command that repeats one run, but for where the dataset lies."""
+    """The command that repeats one run in the folder where its dataset lies."""
     settings = [text for text in other_than_default(run) if not text.startswith("features=")]
     settings += [] if run.mask == "train" else [f"mask={run.mask}"]
     name = run.dataset["name"]
     source = dict(run.dataset["source"] or {"source": name})
     source.update({} if run.corrupt is None else {"corrupt": run.corrupt})
     line = ["bm3", "train", *_source(source, name), "--model", run.model]
-    return shlex.join([*line, *(["--set", *settings] if settings else []), "--seed", str(run.seed)])
+    return _command([*line, *(["--set", *settings] if settings else []), "--seed", str(run.seed)])
 
 
 def _source(source: Mapping[str, Any], name: str) -> list[str]:
-    """The dataset's name and how it was read; files by their name alone."""
-    parts = [name]
+    """The dataset and how it was read; its files as they stand to the folder that it is in."""
+    where = str(source.get("source") or name)
+    planted = where in PLANTED
+    folder = os.path.dirname(where)
+
+    def beside(file: str) -> str:
+        return os.path.relpath(file, folder) if os.path.isabs(file) and os.path.isabs(folder) else file
+
+    once = where == READ_ONCE.format(name)
+    parts = [where if planted else "-" if once else _plain(os.path.basename(where))]
     for key, option in OPTIONS.items():
         if source.get(key) is not None:
             value = source[key]
             parts += [option, ",".join(value) if isinstance(value, list) else str(value)]
     if source.get("features"):
-        parts += ["--features", *(f"{key}={Path(file).name}" for key, file in source["features"].items())]
+        parts += ["--features", *(f"{key}={beside(file)}" for key, file in source["features"].items())]
     if source.get("items"):
-        parts += ["--items", Path(source["items"]).name]
+        parts += ["--items", _plain(beside(source["items"]))]
     return parts
+
+
+def _plain(name: str) -> str:
+    """A file's name that is taken for no option and no planted dataset."""
+    return f"./{name}" if name.startswith("-") or name in PLANTED else name
+
+
+def _command(parts: Sequence[str]) -> str:
+    return " ".join(map(shell, parts))
 
 
 def _sweep_options(sweep: Sweep) -> list[str] | None:

@@ -28,6 +28,14 @@ class Group:
     runs: tuple[Run, ...]
 
     @property
+    def determined(self) -> bool:
+        """Whether the model is counted, not trained, and so the same for every seed."""
+        try:
+            return not hasattr(model_named(self.runs[0].model), "loss")
+        except ConfigError:
+            return False
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(run.seed for run in self.runs)
 

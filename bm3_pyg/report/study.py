@@ -173,6 +173,7 @@ def _card(run: Run) -> dict[str, Any]:
 
 
 def _warn_of_seeds(groups: Sequence[Group], warnings: list[str]) -> None:
+    groups = [group for group in groups if not group.determined]
     seeds = {seed for group in groups for seed in group.seeds}
     for group in groups:
         if missing := sorted(seeds - set(group.seeds)):

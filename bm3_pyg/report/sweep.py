@@ -10,6 +10,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from bm3_pyg.escape import markdown
 from bm3_pyg.files import write_text
 from bm3_pyg.report.table import HEADLINE, title
 from bm3_pyg.train.sweep import Outcome, Setting
@@ -43,8 +44,11 @@ def select(outcomes: Sequence[Outcome], protocol: str = "strict") -> dict[str, S
     return chosen
 
 
-def sweep_table(outcomes: Sequence[Outcome], protocol: str = "strict") -> str:
-    """Every setting with its validation Recall@20, and the test figures that the protocol lets one see; Markdown."""
+def sweep_table(outcomes: Sequence[Outcome], protocol: str = "strict", *, written: Callable[[str], str] = str) -> str:
+    """Every setting with its validation Recall@20, and the test figures that the protocol lets one see.
+
+    It is Markdown, given :func:`bm3_pyg.escape.markdown` as ``written`` for the names of settings and what errors say.
+    """
     chosen = select(outcomes, protocol)
     rounding = _rounding(protocol)
     rows = []
@@ -56,14 +60,14 @@ def sweep_table(outcomes: Sequence[Outcome], protocol: str = "strict") -> str:
         shown = (selected or protocol == "mmrec") and bool(done)
         test = [_spread(done, "test", metric, rounding) if shown else "" for metric in HEADLINE]
         val = _spread(done, "val", SELECTION, rounding) if done else ""
-        rows.append([f"{'**' * selected}{setting}{'**' * selected}", seeds, val, *test])
+        rows.append([f"{'**' * selected}{written(str(setting))}{'**' * selected}", seeds, val, *test])
     rows.sort(key=lambda row: row[2], reverse=True)
     headers = ["setting", "seeds", "val Recall@20", *(f"test {title(metric)}" for metric in HEADLINE)]
     lines = [tabulate(rows, headers, tablefmt="github", disable_numparse=True), "", PROTOCOLS[protocol]]
     searched = [setting.model for setting in dict.fromkeys(outcome.setting for outcome in outcomes)]
     budget = ", ".join(f"{model} {searched.count(model)}" for model in dict.fromkeys(searched))
     lines.append(f"Settings tried: {budget}. Bold: selected. Means and standard deviations over seeds.")
-    lines += [f"FAILED: {run.setting}, seed {run.seed}: {run.error}" for run in outcomes if run.error]
+    lines += [written(f"FAILED: {run.setting}, seed {run.seed}: {run.error}") for run in outcomes if run.error]
     return "\n".join(lines)
 
 
@@ -90,7 +94,7 @@ def results(outcomes: Sequence[Outcome], protocol: str = "strict") -> dict[str, 
 
 def write_results(outcomes: Sequence[Outcome], out: Path, protocol: str = "strict") -> None:
     """Write table.md and results.json into the sweep's folder."""
-    write_text(out / "table.md", sweep_table(outcomes, protocol) + "\n")
+    write_text(out / "table.md", sweep_table(outcomes, protocol, written=markdown) + "\n")
     write_text(out / "results.json", json.dumps(results(outcomes, protocol), indent=2) + "\n")
 
 

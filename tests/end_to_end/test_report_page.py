@@ -158,8 +158,14 @@ def test_no_page_wider_than_the_screen(page: Any, width: int) -> None:
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     assert page.execute_script("return innerWidth") == width
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
-    boxes = "return [...document.querySelectorAll('.box')].filter(box => box.scrollWidth > box.clientWidth).length"
-    assert (page.execute_script(boxes) > 0) == (width < 1200)  # what is too wide scrolls by itself
+    wide = page.execute_script(
+        "return [...document.querySelectorAll('.box')].filter(box => box.scrollWidth > box.clientWidth)"
+        ".map(box => getComputedStyle(box, '::before').content)"
+    )
+    assert bool(wide) == (width < 1200)  # what is too wide scrolls by itself, and says so
+    assert all("scroll sideways" in content for content in wide)
+    if width == 390:
+        assert page.execute_script("return document.querySelectorAll('.box.wide svg').length") == 4
 
 
 @pytest.mark.parametrize(("scheme", "media"), [("light", ""), ("dark", ""), ("dark", "print")])
@@ -197,4 +203,4 @@ def test_a_bare_report_opens_too(browser: Any, made_report: Report, tmp_path: Pa
     path.write_text(html_report(replace(made_report, sections=made_report.sections[1:], warnings=())), encoding="utf-8")
     browser.get(path.as_uri())
     assert [entry["message"] for entry in browser.get_log("browser")] == []
-    assert [one.text for one in browser.find_elements("css selector", "h2")] == ["Dataset", "Protocol", "Results"]
+    assert [one.text for one in browser.find_elements("css selector", "h2")] == ["Results", "Protocol", "Dataset"]

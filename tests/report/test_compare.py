@@ -65,6 +65,20 @@ def test_unequal_seeds_are_compared_on_common_ones(tmp_path: Path, make_run: Mak
     assert one.difference == pytest.approx((sum(first) - sum(second)) / 60)
 
 
+def test_a_counted_model_stands_for_every_seed(tmp_path: Path, make_run: Make) -> None:
+    for seed in (1, 2):
+        make_run(tmp_path / f"a{seed}", "bm3", seed, shift=0.1)
+    make_run(tmp_path / "b", "popularity", 0)
+    groups = grouped(gather([tmp_path]).runs, [])
+    warnings: list[str] = []
+    _, comparisons = with_best([row_of(group) for group in groups], groups, Kept(None, []), warnings)
+    assert warnings == []
+    one = next(one for one in comparisons if one.metric == "ndcg@20")
+    trained = [sum(two) / 2 for two in zip(*(values_of(tmp_path / f"a{s}", "ndcg@20") for s in (1, 2)), strict=True)]
+    assert one.difference == pytest.approx((sum(trained) - sum(values_of(tmp_path / "b", "ndcg@20"))) / 60)
+    assert one.seeds_p is None
+
+
 def test_what_is_not_compared(tmp_path: Path, make_run: Make) -> None:
     make_run(tmp_path / "a", "bm3", 0)
     make_run(tmp_path / "b", "lightgcn", 1)

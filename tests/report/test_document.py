@@ -8,8 +8,8 @@ from bm3_pyg.report.document import document
 
 BEST, CLOSE, FAR = "<script>alert(1)</script>", "a_b&c% $x$ #1 | {y}", "_hidden"
 ORDER = [
-    "Dataset", "Protocol", "Results", "Published figures", "Significance", "Strata", "Ablations", "Validation",
-    "Losses", "Beyond accuracy", "Time and memory", "Search", "Environment", "Commands",
+    "Results", "Published figures", "Significance", "Protocol", "Dataset", "Strata", "Ablations", "Validation",
+    "Losses", "Beyond accuracy", "Time and memory", "Search", "Environment", "Commands", "Files",
 ]  # fmt: skip
 
 
@@ -27,7 +27,7 @@ def table(shown: Document, caption: str) -> dict[str, list[str]]:
 def test_chapters_come_in_the_order_of_reading_and_empty_ones_are_left_out(made_report: Report) -> None:
     full, bare = document(made_report).parts
     assert [chapter.title for chapter in full.chapters] == ORDER
-    assert [chapter.title for chapter in bare.chapters] == ["Dataset", "Protocol", "Results"]
+    assert [chapter.title for chapter in bare.chapters] == ["Results", "Protocol", "Dataset"]
 
 
 def test_the_lead_says_what_was_compared_and_what_came_out(made_report: Report) -> None:

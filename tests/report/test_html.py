@@ -75,7 +75,7 @@ def test_every_plot_and_table_is_there_once(made_report: Report) -> None:
     assert page.count["svg"] == 4
     assert page.count["h1"] == 1
     assert page.count["h2"] == 2
-    assert page.count["h3"] == 14 + 3
+    assert page.count["h3"] == 15 + 3
 
 
 def test_a_single_section_has_no_heading_of_its_own(made_report: Report) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
+from bm3_pyg.cli import main
+from bm3_pyg.data import load_dataset
 from bm3_pyg.report.gather import gather
-from bm3_pyg.report.repeat import commands_of, environment_of
+from bm3_pyg.report.repeat import OPTIONS, commands_of, environment_of
 from bm3_pyg.report.rows import grouped
+from bm3_pyg.report.study import build_report
 from bm3_pyg.train.grid import PUBLISHED, ablations, grid, sample
 from bm3_pyg.train.sweep import Setting
 
@@ -57,6 +64,56 @@ def test_a_run_is_repeated_by_its_command(tmp_path: Path, make_run: Make) -> Non
         *("bm3", "--set", "modalities=[image]", "num_layers=2", "dropout=0.3", "patience=60", "mask=seen"),
         *("--seed", "4"),
     ]
+
+
+def test_the_commands_of_a_report_run_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder of the table, whose name has a space, with features in another one."""
+    folder, features = tmp_path / "my data", tmp_path / "features"
+    folder.mkdir()
+    features.mkdir()
+    rows = "".join(f"u{u},i{(u + j) % 8},{j}\n" for u in range(12) for j in range(6))
+    (folder / "demo's clicks.csv").write_text(f"who,what,when\n{rows}")
+    (features / "image.csv").write_text("what,a,b\n" + "".join(f"i{i},{i},{i * i}\n" for i in range(8)))
+    read = ["--user-column", "who", "--item-column", "what", "--time-column", "when", "--split", "leave-one-out"]
+    read += ["--core", "2", "--features", f"image={features / 'image.csv'}", "--corrupt", "shuffled"]
+    settings = ["--set", "max_epochs=2", "embedding_dim=4", "dropout=0.25", "modalities=[image]"]
+    first = tmp_path / "first"
+    assert main(["train", str(folder / "demo's clicks.csv"), *read, *settings, "--seed", "3", "--out", str(first)]) == 0
+    (line,) = build_report([first]).sections[0].commands
+    assert str(tmp_path) not in line
+    monkeypatch.chdir(folder)
+    second = tmp_path / "second"
+    assert main([*shlex.split(line)[1:], "--out", str(second)]) == 0
+    assert (second / "config.yaml").read_bytes() == (first / "config.yaml").read_bytes()
+    metrics = [json.loads((run / "metrics.json").read_text()) for run in (first, second)]
+    assert metrics[0] == pytest.approx(metrics[1])
+
+
+def test_every_way_to_read_data_has_an_option() -> None:
+    said = {*OPTIONS, "features", "items"}
+    assert said == set(inspect.signature(load_dataset).parameters) - {"source"}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ({"source": "demo"}, ["demo"]),
+        ({"source": "/a/demo"}, ["./demo"]),
+        ({"source": "/a/-x.csv", "items": "/a/demo", "features": {"image": "/b/x.npy"}}, None),
+        ({"source": "/a/\x1b[31m.csv"}, ["\x1b[31m.csv"]),
+    ],
+)
+def test_names_that_could_be_taken_for_something_else(
+    tmp_path: Path, make_run: Make, source: dict[str, object], expected: list[str] | None
+) -> None:
+    config = yaml.safe_load((make_run(tmp_path / "a") / "config.yaml").read_text())
+    config["dataset"]["source"] = source
+    (tmp_path / "a/config.yaml").write_text(yaml.safe_dump(config))
+    (line,) = commands_of([], grouped(gather([tmp_path]).runs, []))
+    assert "\x1b" not in line
+    parts = subprocess.run(["bash", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True)
+    found = parts.stdout.splitlines()[2:-4]
+    assert found == (expected or ["./-x.csv", "--features", "image=../b/x.npy", "--items", "./demo"])
 
 
 @pytest.mark.parametrize(

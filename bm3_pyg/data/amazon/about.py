@@ -8,6 +8,7 @@ from bm3_pyg.data.amazon.sources import BASE, CATEGORIES
 from bm3_pyg.data.edges import count, edges_of
 from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.errors import DataError
+from bm3_pyg.escape import markdown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,7 @@ def about(name: str, *, published: bool = False, doubt: str = "") -> str:
         title = (
             f"**This is not the published dataset.** The files are called as those of Amazon "
             f"{CATEGORIES[name].replace('_', ' ')}, 2014 release, of which the following is told, but hold something "
-            f"else, a part of it or another dataset: {doubt}. Do not cite it as the former."
+            f"else, a part of it or another dataset: {markdown(doubt)}. Do not cite it as the former."
         )
     return f"""\
 {title}
