@@ -28,7 +28,6 @@ OPTIONS = {
     "seed": "--split-seed",
     "core": "--core",
     "corrupt": "--corrupt",
-    "id_column": "--id-column",
 }
 """Of the command line, for arguments of :func:`bm3_pyg.data.load_dataset` that are no files."""
 
