@@ -17,8 +17,10 @@ from bm3_pyg.cli.study import add_study
 from bm3_pyg.cli.terminal import LogHandler, OutputError, Unread, line, printing
 from bm3_pyg.cli.transfer import add_transfer
 from bm3_pyg.errors import BM3Error
+from bm3_pyg.train.interrupt import terminable
 
 
+@terminable()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, by default that of the command line.
 

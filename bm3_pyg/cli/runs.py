@@ -27,7 +27,7 @@ from bm3_pyg.cli.options import (
 )
 from bm3_pyg.cli.terminal import line
 from bm3_pyg.errors import ConfigError, RunError
-from bm3_pyg.files import is_taken
+from bm3_pyg.files import check_not_in_use, is_taken, make_folder, writing
 from bm3_pyg.names import LIST_SUFFIXES, MODELS
 
 
@@ -139,6 +139,8 @@ def _train(args: argparse.Namespace) -> None:
     from bm3_pyg.train.settings import check_device, split_settings, with_preset
 
     saved: dict[str, Any] = {}
+    if args.out is not None:
+        check_not_in_use(args.out)
     if args.resume:
         if args.out is None:
             raise ConfigError("--resume: expected --out with the run to resume")
@@ -289,12 +291,18 @@ def _similar(args: argparse.Namespace) -> None:
 
 
 def _fresh_folder(path: Path) -> Path:
-    """``path``, or with the first free number after it."""
+    """``path``, or with the first free number after it, made now, so that no other run takes the same."""
     number, fresh = 1, path
-    while fresh.exists():
-        number += 1
-        fresh = path.with_name(f"{path.name}-{number}")
-    return fresh
+    make_folder(path.parent)
+    with writing(path):
+        while True:
+            try:
+                fresh.mkdir()
+            except FileExistsError:
+                number += 1
+                fresh = path.with_name(f"{path.name}-{number}")
+            else:
+                return fresh
 
 
 QUIET = (_evaluate, _recommend, _similar)

@@ -124,6 +124,20 @@ def fit(
     config = config or TrainConfig()
     model = to_train(model)
     check_precision(model)
+    opened = nullcontext() if out is None else RunFolder.open(Path(out), model, data, config, resume)
+    with opened as folder:
+        return _run(model, data, config, folder, callbacks, verbose)
+
+
+def _run(
+    model: nn.Module,
+    data: HeteroData,
+    config: TrainConfig,
+    folder: RunFolder | None,
+    callbacks: Sequence[Callback],
+    verbose: bool,
+) -> TrainResult:
+    """The run, in the folder that is held for it."""
     training = edges_of(data, "train")
     check_sizes(model, data)
     if training.size(1) == 0:
@@ -133,37 +147,22 @@ def fit(
     ]
     for split, task, left_out in zip(("validation", "test"), tasks, UNMEASURED, strict=True):
         if task is None:
-            logging.getLogger("bm3_pyg").warning("%s: no %s interactions: %s", _name(data), split, left_out)
-    opened = nullcontext() if out is None else RunFolder.open(Path(out), model, data, config, resume)
-    with opened as folder:
-        return _run(model, data, config, training, tasks, folder, callbacks, verbose)
-
-
-def _run(
-    model: nn.Module,
-    data: HeteroData,
-    config: TrainConfig,
-    training: Tensor,
-    tasks: Sequence[RankingTask | None],
-    folder: RunFolder | None,
-    callbacks: Sequence[Callback],
-    verbose: bool,
-) -> TrainResult:
-    """The run, in the folder that is held for it."""
+            name = getattr(data, "name", "dataset")
+            logging.getLogger("bm3_pyg").warning("%s: no %s interactions: %s", name, split, left_out)
     if not trains(model):
         return _without_training(model, data, tasks, config.mask, folder, callbacks)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     loss: Callable[..., Losses] = model.loss  # type: ignore[assignment]
     with (
         RunNumbers(config.seed, device, shares=not takes_generator(loss)) as numbers,
-        stop_flag() if folder else nullcontext(StopFlag()) as flag,
         training_mode(model),
     ):
         loop = _Loop(model, data, config, tasks, device, numbers, folder, callbacks, verbose)
         try:
-            if folder is not None:
-                loop.begin(training.size(1))
-            loop.run(training, flag)
+            with stop_flag() if folder else nullcontext(StopFlag()) as flag:
+                if folder is not None:
+                    loop.begin(training.size(1))
+                loop.run(training, flag)
             return loop.finish()
         finally:
             loop.close()
@@ -260,11 +259,14 @@ class _Loop:
             self._end_epoch(losses, before + time.perf_counter() - started)
             if flag.set:
                 self._interrupted()
-
-    def finish(self) -> TrainResult:
-        """Load the selected weights, test them, and write what remains to be written."""
         if self.folder is not None:
             self.save()
+            if flag.set:
+                raise KeyboardInterrupt(f"stopped before the test; resume {self.folder.path} to go on")
+
+    def finish(self) -> TrainResult:
+        """Load the selected weights, test them, and write the result. All else is written: it may end at any moment."""
+        if self.folder is not None:
             self.best_weights = self.folder.load_best(self.device, self.state.best_epoch)
             load_weights(self.model, self.best_weights, self.folder.path / "best.pt")
         else:
@@ -440,7 +442,3 @@ class _Loop:
 
 def _is_permutation(order: Tensor, count: int) -> bool:
     return order.numel() == count and bool((order.sort().values == torch.arange(count, device=order.device)).all())
-
-
-def _name(data: HeteroData) -> str:
-    return str(getattr(data, "name", "dataset"))

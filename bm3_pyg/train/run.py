@@ -30,7 +30,15 @@ from bm3_pyg.data import load_dataset, modalities, same_fingerprint
 from bm3_pyg.data.reading import file_sha256
 from bm3_pyg.errors import ConfigError, RunError, nearest, one_line, shown
 from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE
-from bm3_pyg.files import append_text, atomic_file, clear_leftovers, is_taken, locked_folder, write_text
+from bm3_pyg.files import (
+    append_text,
+    atomic_file,
+    check_not_in_use,
+    clear_leftovers,
+    is_taken,
+    locked_folder,
+    write_text,
+)
 from bm3_pyg.models import MODELS, model_named, name_of, option_names
 from bm3_pyg.protocols import trains, unwrapped
 from bm3_pyg.train.checkpoint import load_weights, match_precision
@@ -81,7 +89,7 @@ class RunFolder:
                 if begun and not (path / "last.pt").exists():
                     raise RunError(f"{path / 'last.pt'}: no such checkpoint, the run cannot be resumed")
             else:
-                check_new(path)
+                _refuse_taken(path)
             yield cls(path, settings, here, resume)
 
     def begin(
@@ -300,6 +308,11 @@ def _build(section: dict[str, Any], data: HeteroData, path: Path, given: dict[st
 
 def check_new(path: Path) -> None:
     """Raise :class:`RunError` unless a run can begin in ``path``."""
+    check_not_in_use(path)
+    _refuse_taken(path)
+
+
+def _refuse_taken(path: Path) -> None:
     if is_taken(path):
         raise RunError(f"{path}: exists already; resume it, or choose another folder")
 

@@ -7,13 +7,13 @@ the same call takes up a sweep after a kill at any point.
 
 from __future__ import annotations
 
-import fcntl
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ import yaml
 from tqdm import tqdm
 
 from bm3_pyg.data.load import check_again
-from bm3_pyg.errors import BM3Error, ConfigError, RunError, one_line
-from bm3_pyg.files import make_folder, write_text, writing
+from bm3_pyg.errors import BM3Error, ConfigError, InUseError, RunError, one_line
+from bm3_pyg.files import locked_folder, make_folder, write_text, writing
 from bm3_pyg.names import check_option
 from bm3_pyg.train.config import TrainConfig
+from bm3_pyg.train.interrupt import StopFlag, stop_flag, terminable
 from bm3_pyg.train.run_files import (
     RunFiles,
     is_finished,
@@ -109,12 +110,21 @@ def run_sweep(
 
     Raises:
         ConfigError: a setting is unknown to its model or out of range; nothing has been run then.
-        RunError: ``out`` holds a sweep of another dataset, or a run made with other settings.
+        RunError: ``out`` is in use, holds a sweep of another dataset, or a run made with other settings.
         DataError: the dataset is a pipe, which cannot be read in every run.
-        KeyboardInterrupt: after Ctrl-C, once the runs in progress have saved their state.
+        WriteError: ``out`` cannot be written.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the runs in progress have saved their state and ended.
     """
     check_again(sweep.source)
-    _check(sweep, out)
+    check_settings(sweep)
+    with locked_folder(out), stop_flag() as flag:
+        return _run(sweep, out, jobs, after_each, flag)
+
+
+def _run(
+    sweep: Sweep, out: Path, jobs: int, after_each: Callable[[list[Outcome]], None] | None, flag: StopFlag
+) -> list[Outcome]:
+    _check_folder(sweep, out)
     write_text(out / "sweep.yaml", yaml.safe_dump(_plain(sweep), sort_keys=False))
     waiting = [
         (setting, seed)
@@ -125,12 +135,13 @@ def run_sweep(
     done = len(sweep.settings) * len(sweep.seeds) - len(waiting)
     progress = _Progress(done, len(waiting), jobs)
     running: dict[subprocess.Popen[bytes], tuple[Setting, int]] = {}
+    here, alive = os.pipe()  # only this process holds ``alive``: when it is gone, the runs see the end of ``here``
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
+        while (waiting or running) and not flag.set:
+            while waiting and len(running) < jobs and not flag.set:
                 setting, seed = waiting.pop(0)
-                running[_start(sweep, out, setting, seed, jobs)] = setting, seed
-            for process in [process for process in running if process.poll() is not None]:
+                running[_start(sweep, out, setting, seed, jobs, here)] = setting, seed
+            for process in [process for process in running if process.poll() is not None and not flag.set]:
                 setting, seed = running.pop(process)
                 outcome = _outcome(sweep, out, setting, seed)
                 if not outcome.finished and outcome.error is None:
@@ -141,14 +152,27 @@ def run_sweep(
                     after_each(outcomes(sweep, out))
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
-        for process in running:  # they have had the signal too
-            process.wait()
-        raise KeyboardInterrupt(f"stopped; the same command goes on with {out}") from None
+        flag.set = True
     finally:
-        for process in running:
-            process.terminate()
+        _end(running)
+        os.close(here)
+        os.close(alive)
         progress.close()
+    if flag.set:
+        raise KeyboardInterrupt(f"stopped; the same command goes on with {out}")
     return outcomes(sweep, out)
+
+
+def _end(running: Collection[subprocess.Popen[bytes]]) -> None:
+    """Ask the runs in progress to save their state and end, and wait for it; asked once more, they end at once."""
+    while left := [process for process in running if process.poll() is None]:
+        try:
+            for process in left:
+                process.terminate()
+            for process in left:
+                process.wait()
+        except KeyboardInterrupt:
+            continue
 
 
 def outcomes(sweep: Sweep, out: Path) -> list[Outcome]:
@@ -168,20 +192,23 @@ def read_sweep(out: Path) -> Sweep:
 
 
 def train_one(sweep: Sweep, out: Path, setting: Setting, seed: int) -> None:
-    """Do one run of a sweep, or what is left of it; a second process waits for the first and finds it done."""
+    """Do one run of a sweep, or what is left of it; if another process is at it, wait for what that comes to."""
     from bm3_pyg.data import load_dataset
     from bm3_pyg.train.loop import fit
     from bm3_pyg.train.settings import build_model
 
     folder = sweep.folder(out, setting, seed)
-    with _locked(folder.with_name(f".{folder.name}.lock")):
-        if is_finished(folder):
-            return
-        training, options = _settings(sweep, setting)
-        data = load_dataset(**sweep.source, corrupt=setting.corrupt)
+    if is_finished(folder):
+        return
+    training, options = _settings(sweep, setting)
+    data = load_dataset(**sweep.source, corrupt=setting.corrupt)
+    config = TrainConfig(**{**training, "seed": seed})
+    while not is_finished(folder):
         model = build_model(data, options, seed, sweep.device, setting.model)
-        config = TrainConfig(**{**training, "seed": seed})
-        fit(model, data, config, folder, resume=is_run(folder))
+        try:
+            fit(model, data, config, folder, resume=is_run(folder))
+        except InUseError:  # a run of a sweep that was killed, which ends soon
+            time.sleep(POLL_SECONDS)
 
 
 def knows(model: str, text: str) -> bool:
@@ -223,8 +250,7 @@ def _settings(sweep: Sweep, setting: Setting) -> tuple[dict[str, Any], dict[str,
     return split_settings([*fixed, *setting.settings], setting.model)
 
 
-def _check(sweep: Sweep, out: Path) -> None:
-    check_settings(sweep)
+def _check_folder(sweep: Sweep, out: Path) -> None:
     for setting in sweep.settings:
         for seed in sweep.seeds:
             folder = sweep.folder(out, setting, seed)
@@ -232,7 +258,6 @@ def _check(sweep: Sweep, out: Path) -> None:
                 _check_run(folder, sweep, setting)
     if is_sweep(out) and (before := read_sweep(out)).source != sweep.source:
         raise RunError(f"{out}: holds a sweep of {before.source.get('source')!r}, expected a new folder")
-    make_folder(out)
 
 
 def _check_run(folder: Path, sweep: Sweep, setting: Setting) -> None:
@@ -251,7 +276,8 @@ def _check_run(folder: Path, sweep: Sweep, setting: Setting) -> None:
             )
 
 
-def _start(sweep: Sweep, out: Path, setting: Setting, seed: int, jobs: int) -> subprocess.Popen[bytes]:
+def _start(sweep: Sweep, out: Path, setting: Setting, seed: int, jobs: int, here: int) -> subprocess.Popen[bytes]:
+    """The process of one run, in a session of its own: what interrupts the sweep comes to it once, from the sweep."""
     folder = sweep.folder(out, setting, seed)
     make_folder(folder.parent)
     _error_file(folder).unlink(missing_ok=True)
@@ -262,7 +288,7 @@ def _start(sweep: Sweep, out: Path, setting: Setting, seed: int, jobs: int) -> s
     command = [sys.executable, "-m", "bm3_pyg.train.sweep", str(out), setting.name, str(seed)]
     path = folder.with_name(f"{folder.name}.log")
     with writing(path), path.open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        return subprocess.Popen(command, stdin=here, stdout=log, stderr=log, env=environment, start_new_session=True)
 
 
 def _outcome(sweep: Sweep, out: Path, setting: Setting, seed: int) -> Outcome:
@@ -276,6 +302,8 @@ def _outcome(sweep: Sweep, out: Path, setting: Setting, seed: int) -> Outcome:
             outcome.error = f"{error}; remove {folder} to have it run again"
         else:
             outcome.val, outcome.test = metrics["val"], metrics["test"]
+            if not outcome.finished:
+                outcome.error = "the dataset has no validation and no test interactions: nothing to select by"
     elif os.path.lexists(_error_file(folder)):
         outcome.error = read_error(_error_file(folder))
     return outcome
@@ -283,14 +311,6 @@ def _outcome(sweep: Sweep, out: Path, setting: Setting, seed: int) -> Outcome:
 
 def _error_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.error")
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a run; the system lets go of it however the process ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _plain(sweep: Sweep) -> dict[str, Any]:
@@ -339,8 +359,10 @@ def _main(out: str, name: str, seed: str) -> int:
     """One run, in a process of its own; what goes wrong is left in a file beside its folder."""
     sweep = read_sweep(Path(out))
     setting = next(one for one in sweep.settings if one.name == name)
+    threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     try:
-        train_one(sweep, Path(out), setting, int(seed))
+        with terminable():
+            train_one(sweep, Path(out), setting, int(seed))
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # the sweep goes on without this run, and its table says why
@@ -348,6 +370,12 @@ def _main(out: str, name: str, seed: str) -> int:
         write_text(_error_file(sweep.folder(Path(out), setting, int(seed))), message + "\n")
         raise
     return 0
+
+
+def _end_with_the_sweep() -> None:
+    """Standard input ends when the sweep is gone, however it ended: then this run saves its state and ends too."""
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
