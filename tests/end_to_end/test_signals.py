@@ -54,8 +54,16 @@ def runs_of(out: Path) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("epochs", [0, 3])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    ("number", "epochs"),
+    [
+        (signal.SIGTERM, 3),
+        *(pytest.param(*case, marks=LONG) for case in ((signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGINT, 3))),
+    ],
+)
 def test_training_stops_and_goes_on(tmp_path: Path, number: signal.Signals, epochs: int) -> None:
     out = tmp_path / "run"
     process = start("train", "demo", "--out", str(out), *SETTINGS)
@@ -75,7 +83,7 @@ def test_training_stops_and_goes_on(tmp_path: Path, number: signal.Signals, epoc
     assert lines_of(out) == done + 2
 
 
-@pytest.mark.parametrize("after", [0.2, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("after", [1.0, *(pytest.param(after, marks=LONG) for after in (0.2, 2.0, 3.0))])
 def test_before_the_first_step_nothing_is_left_or_a_run_that_goes_on(tmp_path: Path, after: float) -> None:
     out = tmp_path / "run"
     process = start("train", "demo", "--out", str(out), *SETTINGS)
@@ -89,8 +97,15 @@ def test_before_the_first_step_nothing_is_left_or_a_run_that_goes_on(tmp_path: P
     assert not {name for name in left if name.startswith(".")}
 
 
-@pytest.mark.parametrize("to", ["parent", "group"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "to"),
+    [
+        (signal.SIGTERM, "parent"),
+        pytest.param(signal.SIGTERM, "group", marks=LONG),
+        pytest.param(signal.SIGINT, "parent", marks=LONG),
+        pytest.param(signal.SIGINT, "group", marks=LONG),
+    ],
+)
 def test_a_sweep_passes_a_signal_on_and_waits(tmp_path: Path, number: signal.Signals, to: str) -> None:
     out = tmp_path / "out"
     process = start("sweep", "demo", "--out", str(out), "--seeds", "2", "--jobs", "2", *SETTINGS)
@@ -110,6 +125,7 @@ def test_a_sweep_passes_a_signal_on_and_waits(tmp_path: Path, number: signal.Sig
     assert not (out / ".lock").exists()
 
 
+@LONG
 def test_what_a_killed_sweep_was_running_ends_too(tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start("sweep", "demo", "--out", str(out), "--seeds", "2", "--jobs", "2", *SETTINGS)
@@ -123,6 +139,7 @@ def test_what_a_killed_sweep_was_running_ends_too(tmp_path: Path) -> None:
     assert (out / "bm3" / "seed-0" / "last.pt").exists()
 
 
+@LONG
 def test_two_sweeps_on_one_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = start("sweep", "demo", "--out", str(out), "--seeds", "1", *SETTINGS)
@@ -149,6 +166,7 @@ def test_two_that_resume_one_run(tmp_path: Path) -> None:
     assert epochs == list(range(1, 1 + len(epochs)))
 
 
+@LONG
 def test_two_without_a_name_get_two(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
