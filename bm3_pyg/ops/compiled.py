@@ -14,7 +14,8 @@ from numba.extending import intrinsic
 
 from bm3_pyg.ops.jit import compiled
 
-# A multiplication followed by an addition may be one instruction. Nothing is reordered: results are reproducible.
+# A multiplication followed by an addition may be one instruction. Nothing is reordered: results are reproducible on
+# processors of one type.
 FUSED = {"contract"}
 BLOCK = 16  # items looked at together
 AHEAD = 16  # entries; the row of an entry is fetched this far ahead of its use

@@ -1,7 +1,7 @@
 """The loops of the loss, compiled by numba; the equations stand in :mod:`bm3_pyg.ops.dropout` and ``cosine``.
 
 They are too short to be worth a second thread. Sums over a row are reassociated to be vectorised, in an order that the
-compiled code fixes, so results are reproducible.
+code compiled for a type of processor fixes, so results are reproducible there.
 """
 
 from __future__ import annotations

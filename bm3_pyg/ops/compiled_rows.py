@@ -2,7 +2,8 @@
 
 All release the GIL and write only items ``low`` to ``high`` of their outputs. NaN and infinity must travel as in dense
 Adam, so loops over rows allow only fused multiply-adds; the rules are made of finite numbers, and their sums are
-reassociated to be vectorised (the order is that of the compiled code, so results are reproducible).
+reassociated to be vectorised (in an order that the code compiled for a type of processor fixes, so results are
+reproducible there).
 """
 
 from __future__ import annotations

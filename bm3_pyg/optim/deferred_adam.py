@@ -27,8 +27,9 @@ class DeferredAdam(torch.optim.Optimizer):
     Building the optimizer attaches it to the tables: their gradients become
     :class:`~bm3_pyg.nn.row_table.RowGradient`, and all reads show rows up to date. ``state_dict()`` holds each
     table's rows as stored, with the moves owed, so
-    ``{"model": model.state_dict(), "optimizer": optimizer.state_dict()}`` resumes bit for bit (load the model first);
-    ``model.state_dict()`` alone, whose rows are up to date, is what to evaluate. Saving changes nothing.
+    ``{"model": model.state_dict(), "optimizer": optimizer.state_dict()}`` resumes bit for bit (load the model first)
+    where type of processor, versions, threads and kernels are the same; ``model.state_dict()`` alone, whose rows are up
+    to date, is what to evaluate. Saving changes nothing.
 
     Args:
         params: parameters or parameter groups, the tables' weights among them.

@@ -104,8 +104,9 @@ def fit(
         out: folder of the run: config.yaml, environment.json, history.jsonl, best.pt, last.pt, metrics.json, and
             what :func:`bm3_pyg.eval.users.write_user_metrics` keeps of the test. Without it nothing is written.
         resume: continue the run in ``out`` where its last checkpoint left it. On a CPU the result is bit-identical to
-            that of an uninterrupted run. Only ``max_epochs``, ``min_epochs``, ``patience`` and
-            ``checkpoint_seconds`` may differ from the first call.
+            that of an uninterrupted run where the type of processor, the versions, the number of threads and the
+            kernels (``BM3_KERNELS``) are the same, else it is the same but for rounding. Only ``max_epochs``,
+            ``min_epochs``, ``patience`` and ``checkpoint_seconds`` may differ from the first call.
         callbacks: functions called with each epoch's record.
         verbose: show a progress bar on a terminal, lines elsewhere.
 
