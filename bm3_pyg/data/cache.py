@@ -105,11 +105,9 @@ def _read(folder: Path) -> HeteroData:
     if digest != _text_hash(text):
         raise ValueError(f"{folder / 'entry.json'}: content has changed")
     index = json.loads(text)
-    from torch_geometric.data import HeteroData
+    from bm3_pyg.data.for_pyg import for_loaders, new_graph
 
-    from bm3_pyg.data.own_ids import for_loaders
-
-    data = HeteroData()
+    data = new_graph()
     for name, value in index["globals"].items():
         data[name] = value
     for entry in index["values"]:

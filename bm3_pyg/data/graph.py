@@ -82,11 +82,9 @@ def build(
     """
     if not (rows.split == 0).any():
         raise DataError(f"{name}: none of the {len(rows.users):,} interactions is for training, expected at least one")
-    from torch_geometric.data import HeteroData
+    from bm3_pyg.data.for_pyg import for_loaders, new_graph
 
-    from bm3_pyg.data.own_ids import for_loaders
-
-    data = HeteroData()
+    data = new_graph()
     data.name, data.files, data.notes = name, dict(files), list(notes)
     data["user"].num_nodes, data["user"].raw_id = len(user_ids), for_loaders(user_ids)
     data["item"].num_nodes, data["item"].raw_id = len(item_ids), for_loaders(item_ids)

@@ -51,12 +51,14 @@ def made(user_ids: Any, item_ids: Any, pairs: dict[str, list[tuple[int, int]]], 
     )
 
 
-def whole(strings: bool) -> HeteroData:
+def whole(strings: bool, equal: bool = False) -> HeteroData:
+    """With ``equal``, every split has as many interactions as any other."""
     rng = np.random.default_rng(0)
     pairs: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
     for user in range(USERS):
-        for at, item in enumerate(rng.choice(ITEMS, 8, replace=False).tolist()):
-            pairs["val" if at == 0 else "test" if at < 3 else "train"].append((user, item))
+        for at, item in enumerate(rng.choice(ITEMS, 12 if equal else 8, replace=False).tolist()):
+            split = SPLITS[at % 3] if equal else "val" if at == 0 else "test" if at < 3 else "train"
+            pairs[split].append((user, item))
     names = (
         [f"{'u' if strings else ''}{7 * user}" for user in range(USERS)],
         [f"{'i' if strings else ''}{3 * item}" for item in range(ITEMS)],
@@ -79,9 +81,11 @@ def part(data: HeteroData, users: Tensor, items: Tensor) -> HeteroData:
     return made(*ids, pairs, data["item"].image[items].numpy())
 
 
-@pytest.fixture(params=[False, True], ids=["integer ids", "string ids"])
+@pytest.fixture(
+    params=[(False, False), (True, False), (True, True)], ids=["integer ids", "string ids", "splits of one size"]
+)
 def data(request: pytest.FixtureRequest) -> HeteroData:
-    return whole(request.param)
+    return whole(*request.param)
 
 
 def contents(data: HeteroData) -> set[tuple[Any, ...]]:
@@ -204,7 +208,7 @@ SAME: dict[str, Callable[[HeteroData], HeteroData]] = {
     "turned twice": lambda data: data.subgraph({"item": torch.arange(ITEMS).flip(0)}).subgraph(
         {"item": torch.arange(ITEMS).flip(0)}
     ),
-    "in the cache": lambda data: [cached("toy", {"data": str(data["item"].raw_id[1])}, lambda: data) for _ in "ab"][1],
+    "in the cache": lambda data: [cached("toy", {"data": fingerprint(data)}, lambda: data) for _ in "ab"][1],
     "in a dataset": lambda data: Kept([data])[0],
     "subgraph of all": lambda data: data.subgraph({"item": torch.arange(ITEMS)}),
 }
