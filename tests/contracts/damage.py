@@ -24,11 +24,19 @@ ODD: tuple[Any, ...] = (
     None, True, False, -1, 0, 1, 7, 10**30, -(10**30), 2**31, 2**63, 0.5, 1e308, float("nan"), float("inf"), "", "a",
     "é\n", "1", "\x1b[31m", "../x", "x" * 5000, [], {}, [[]], [None], {"a": 1}, [1, 2, 3], {"": None},
 )  # fmt: skip
+VALUES = (
+    "0", "1", "2", "-1", "-0.0", "3", "10", "100", "4096", "10000", "2147483647", "2147483648", "9" * 30, "0.5", "0.999999",
+    "1.0", "1e3", "1e-400", "1e400", "1e308", "1e-300", "nan", "inf", "-inf", "true", "false", "null", "", " ", "é", "x", "0x10",
+    "1_000", "[]", "[image]", "[image,text]", "[image,image]", "image", "interactions", "[[1]]", "{a: 1}", "!!python/object:os.system",
+    "\x1b[31m", "train", "seen", "x" * 5000,
+)  # fmt: skip
 
 
 def damage(path: Path, random: Random) -> str:
     """Damage one file in place; what was done, in words."""
     kinds = [_bytes, _bytes, _token, _cut_or_empty]
+    if path.parent.name == "settings":
+        return _setting(path, random)
     if path.suffix in (".json", ".yaml", ".jsonl"):
         kinds += [_tree, _tree, _tree, _lines]
     elif path.suffix in (".pt", ".pth"):
@@ -118,6 +126,14 @@ def _cell(path: Path, random: Random) -> str:
     lines[at] = separator.join(cells)
     path.write_bytes(b"\n".join(lines))
     return f"line {at + 1}, cell {where + 1} is {value[:20]!r}"
+
+
+def _setting(path: Path, random: Random) -> str:
+    """One setting of a command with another value."""
+    settings = json.loads(path.read_text())
+    name, value = random.choice(list(settings)), random.choice(VALUES)
+    path.write_text(json.dumps({**settings, name: value}))
+    return f"{name}={value}"
 
 
 def _inside_gzip(path: Path, random: Random) -> str:

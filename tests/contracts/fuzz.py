@@ -60,6 +60,7 @@ def use(target: Any, place: Path, path: Path, before: Any) -> tuple[str, str]:
     except (BM3Error, Refused) as error:
         told = str(error)
         elsewhere = path.name == "config.yaml" and "no such file" in told  # the dataset's path was damaged
+        elsewhere = elsewhere or path.parent.name == "settings"
         named = elsewhere or any(part in told for part in (path.name, path.parent.name))
         clear = named and told.isprintable() and len(told) < 1500
         return ("clear error" if clear else "unclear error"), told[:600]

@@ -29,6 +29,7 @@ from bm3_pyg.data.amazon.meta import read_texts
 from bm3_pyg.data.amazon.reviews import read_interactions
 from bm3_pyg.data.archive import extract
 from bm3_pyg.data.download import Remote, download
+from bm3_pyg.names import MODELS, settings_of, training_options
 from bm3_pyg.report.study import build_report
 from bm3_pyg.train.official import read_official_checkpoint
 
@@ -323,6 +324,12 @@ def make_runs(folder: Path) -> None:
     bm3("train", folder / "shop", "--out", folder / "run", "--set", *SMALL)
     bm3("train", folder / "shop", "--out", folder / "begun", "--set", *SMALL[:1], "max_epochs=2", *SMALL[2:])
     (folder / "begun" / "metrics.json").unlink()
+    (folder / "settings").mkdir()
+    for name in MODELS:
+        options = {option.name: option.default for option in (*settings_of(name), *training_options())}
+        options |= {"max_epochs": "2", "patience": "1", "batch_size": "64"}
+        (folder / "settings" / f"{name}.json").write_text(json.dumps(options))
+    shutil.copytree(folder / "settings", folder / "whole")
     shutil.copytree(folder / "run", folder / "old")
     (folder / "old" / "seal.json").unlink()
     best = torch.load(folder / "old" / "best.pt", weights_only=True)
@@ -407,6 +414,20 @@ def report_right(folder: Path, before: Any, after: Any) -> bool:
 def old_report_right(folder: Path, before: Any, after: Any) -> bool:
     """As for other runs, but for beyond.json: nothing in a run without a seal says what was in it."""
     return report_right(folder, [*before[:2], None, before[3]], [*after[:2], None, after[3]])
+
+
+def trained(folder: Path) -> list[float]:
+    """The figures of a run of every model with its settings."""
+    found = []
+    for path in sorted((folder / "settings").iterdir()):
+        settings = json.loads(path.read_text())
+        if settings == json.loads((folder / "whole" / path.name).read_text()):
+            continue
+        given = [f"{name}={value}" for name, value in settings.items() if value is not None]
+        bm3("train", folder / "shop", "--out", folder / "new", "--model", path.stem, "--set", *given)
+        metrics = json.loads((folder / "new" / "metrics.json").read_text())
+        found += [*metrics["val"].values(), *metrics["test"].values()]
+    return found
 
 
 def swept(folder: Path) -> Any:
@@ -512,5 +533,6 @@ TARGETS = {
     "new-users": Target("runs", ("new.csv",), lists("--new-users", "new.csv"), new_users_right),
     "report": Target("runs", tuple(f"run/{name}" for name in RUN), report, report_right),
     "resume": Target("runs", tuple(f"begun/{name}" for name in RUN), resumed),
+    "settings": Target("runs", ("settings/*",), trained, lambda folder, before, after: all(0 <= x <= 1 for x in after)),
     "sweep": Target("runs", ("sweep/*", "sweep/*/seed-0/*"), swept, sweep_right),
 }
