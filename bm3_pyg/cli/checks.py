@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bm3_pyg.errors import ConfigError, RunError, WriteError, check_number
+from bm3_pyg.errors import ConfigError, RunError, WriteError, check_number, shown
 from bm3_pyg.files import is_taken
 from bm3_pyg.names import check_option
 
@@ -38,7 +38,7 @@ def cutoffs(text: str) -> list[int]:
     """``"10,20"`` as integers, for argparse."""
     parts = text.split(",")
     if not all(part.strip().isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected integers such as 10,20")
+        raise argparse.ArgumentTypeError(f"got {shown(text)}, expected integers such as 10,20")
     return [list_length(part) for part in parts]
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 from bm3_pyg.cli.checks import check_run, whole
-from bm3_pyg.errors import ConfigError, RunError
+from bm3_pyg.errors import ConfigError, RunError, shown
 from bm3_pyg.names import SPLIT_RULES, WHOLE
 
 SOURCE_HELP = """\
@@ -208,7 +208,7 @@ def pairs(texts: Sequence[str] | None, option: str) -> dict[str, str] | None:
     for text in texts:
         name, _, value = text.partition("=")
         if not (name and value):
-            raise ConfigError(f"{option}: got {text!r}, expected NAME=VALUE")
+            raise ConfigError(f"{option}: got {shown(text)}, expected NAME=VALUE")
         if name in pairs:
             raise ConfigError(f"{option}: got {name} twice")
         pairs[name] = value

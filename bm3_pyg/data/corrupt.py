@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING
 
 from bm3_pyg.data.graph import missing_of, modalities
-from bm3_pyg.errors import ConfigError, nearest
+from bm3_pyg.errors import ConfigError, nearest, shown
 from bm3_pyg.later import Later
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def corrupt_features(data: HeteroData, how: str, seed: int = 0) -> HeteroData:
         ConfigError: ``how`` is neither.
     """
     if how not in CORRUPTIONS:
-        raise ConfigError(f"corrupt: got {how!r}, {nearest(how, CORRUPTIONS)}")
+        raise ConfigError(f"corrupt: got {shown(how)}, {nearest(how, CORRUPTIONS)}")
     generator = torch.Generator().manual_seed(seed)
     changed = copy.copy(data)
     order = torch.randperm(data["item"].num_nodes, generator=generator)

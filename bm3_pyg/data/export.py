@@ -15,7 +15,7 @@ from bm3_pyg.data.ids import fixed_width, to_series
 from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.data.mmrec import write_mmrec
 from bm3_pyg.data.ogb_export import write_ogb
-from bm3_pyg.errors import ConfigError, DataError, nearest
+from bm3_pyg.errors import ConfigError, DataError, nearest, shown
 from bm3_pyg.files import atomic_folder, is_taken
 
 
@@ -39,7 +39,7 @@ def export_dataset(data: HeteroData, out: str | Path, format: str) -> None:
         WriteError: ``out`` cannot be written.
     """
     if format not in FORMATS:
-        raise ConfigError(f"format: got {format!r}, {nearest(format, FORMATS)}")
+        raise ConfigError(f"format: got {shown(format)}, {nearest(format, FORMATS)}")
     out = Path(out)
     if is_taken(out):
         raise DataError(f"{out}: exists already, expected a new or empty folder")

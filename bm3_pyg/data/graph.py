@@ -141,9 +141,9 @@ def chosen_modalities(data: HeteroData, chosen: Any) -> dict[str, Tensor]:
     if isinstance(chosen, Mapping):
         return dict(chosen)
     if not isinstance(chosen, (list, tuple)) or not all(isinstance(name, str) for name in chosen):
-        raise ConfigError(f"modalities: got {chosen!r}, expected a list of names")
+        raise ConfigError(f"modalities: got {shown(chosen)}, expected a list of names")
     if unknown := [name for name in chosen if name not in features]:
-        raise ConfigError(f"modalities: got {unknown[0]!r}, the dataset has {', '.join(features) or 'none'}")
+        raise ConfigError(f"modalities: got {shown(unknown[0])}, the dataset has {', '.join(features) or 'none'}")
     return {name: features[name] for name in chosen}
 
 

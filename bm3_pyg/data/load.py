@@ -15,7 +15,7 @@ from bm3_pyg.data.planted import PLANTED, make_planted
 from bm3_pyg.data.reading import tell
 from bm3_pyg.data.splits import RULES, TIMED
 from bm3_pyg.data.tables import read_tables
-from bm3_pyg.errors import ConfigError, DataError, check_number, nearest
+from bm3_pyg.errors import ConfigError, DataError, check_number, nearest, shown
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -175,7 +175,7 @@ def _load_table(path: Path, seed: int, options: Mapping[str, Any]) -> HeteroData
     split, label, features = options["split"], options["label"], options["features"] or {}
     rule = split or ("random" if label is None else "label")
     if rule not in RULES:
-        raise ConfigError(f"split: got {rule!r}, {nearest(rule, RULES)}")
+        raise ConfigError(f"split: got {shown(rule)}, {nearest(rule, RULES)}")
     if (rule == "label") != (label is not None):
         raise ConfigError(f"split: {rule!r} and label={label!r} do not go together, expected both or neither")
     if rule in TIMED and options["time"] is None:

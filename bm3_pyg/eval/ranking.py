@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
 from bm3_pyg.data.edges import count
-from bm3_pyg.errors import ConfigError, DataError, one_line
+from bm3_pyg.errors import ConfigError, DataError, one_line, shown
 from bm3_pyg.eval.metrics import measured, metrics_at
 from bm3_pyg.ops import masked_topk
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
@@ -123,9 +123,9 @@ def ranking_task(
 ) -> RankingTask:
     """Prepare an evaluation of ``split``, to be ranked as often as needed."""
     if split not in SPLITS:
-        raise ConfigError(f"split: got {split!r}, expected one of {', '.join(SPLITS)}")
+        raise ConfigError(f"split: got {shown(split)}, expected one of {', '.join(SPLITS)}")
     if mask not in HIDDEN:
-        raise ConfigError(f"mask: got {mask!r}, expected one of {', '.join(HIDDEN)}")
+        raise ConfigError(f"mask: got {shown(mask)}, expected one of {', '.join(HIDDEN)}")
     num_users, num_items = count(data, "user"), count(data, "item")
     lists = {name: Ragged.of(edges_of(data, name), num_users, num_items) for name in SPLITS}
     positives, barred = lists[split], None

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.graph import chosen_modalities, training_of
-from bm3_pyg.errors import ConfigError
+from bm3_pyg.errors import ConfigError, shown
 from bm3_pyg.models.bpr import ranking_loss
 from bm3_pyg.models.features import FrozenFeatures
 from bm3_pyg.models.negatives import Negatives
@@ -192,7 +192,7 @@ def modality_weights(names: Sequence[str], image_weight: float) -> list[float]:
     """
     check_option("image_weight", image_weight)
     if image_weight > 1:
-        raise ConfigError(f"image_weight: got {image_weight!r}, expected a number from 0 to 1")
+        raise ConfigError(f"image_weight: got {shown(image_weight)}, expected a number from 0 to 1")
     if "image" not in names or len(names) == 1:
         return [1 / len(names)] * len(names)
     return [image_weight if name == "image" else (1 - image_weight) / (len(names) - 1) for name in names]

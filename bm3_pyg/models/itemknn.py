@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import modalities
 from bm3_pyg.data.graph import check_features, training_of
-from bm3_pyg.errors import ConfigError, nearest
+from bm3_pyg.errors import ConfigError, nearest, shown
 from bm3_pyg.names import check_option
 from bm3_pyg.nn.base import Model
 from bm3_pyg.ops import Graph, build_graph, masked_topk
@@ -75,10 +75,10 @@ class ItemKNN(Model):
         else:
             features = features or {}
             if not isinstance(by, str) or by not in features:
-                raise ConfigError(f"by: got {by!r}, {nearest(str(by), {INTERACTIONS, *features})}")
+                raise ConfigError(f"by: got {shown(by)}, {nearest(str(by), {INTERACTIONS, *features})}")
             check_features({by: features[by]}, num_items)
             if shrinkage > 0:
-                raise ConfigError(f"shrinkage: got {shrinkage!r}, expected 0 where items are compared by features")
+                raise ConfigError(f"shrinkage: got {shown(shrinkage)}, expected 0 where items are compared by features")
             ids, similarities = nearest_rows(features[by], neighbours)
         self.register_buffer("ids", ids)
         self.register_buffer("similarities", similarities.to(torch.float32))

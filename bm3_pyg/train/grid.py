@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Sequence
 
-from bm3_pyg.errors import ConfigError, check_number
+from bm3_pyg.errors import ConfigError, check_number, shown
 from bm3_pyg.train.sweep import Setting, knows
 
 PUBLISHED = ("num_layers=1,2", "dropout=0.5,0.3", "reg_weight=0.1,0.01")
@@ -27,10 +27,10 @@ def grid(models: Sequence[str], axes: Sequence[str]) -> tuple[Setting, ...]:
     for axis in axes:
         key, separator, text = axis.partition("=")
         if not separator or not text:
-            raise ConfigError(f"--grid: got {axis!r}, expected KEY=VALUE,VALUE or MODEL.KEY=VALUE,VALUE")
+            raise ConfigError(f"--grid: got {shown(axis)}, expected KEY=VALUE,VALUE or MODEL.KEY=VALUE,VALUE")
         owner, dot, own_key = key.rpartition(".")
         if dot and owner not in values:
-            raise ConfigError(f"--grid: got {key!r}, but {owner} is not among the models ({', '.join(models)})")
+            raise ConfigError(f"--grid: got {shown(key)}, but {owner} is not among the models ({', '.join(models)})")
         takers = [owner] if dot else [model for model in models if knows(model, f"{key}={text.split(',')[0]}")]
         if not takers:
             raise ConfigError(f"--grid: none of the models ({', '.join(models)}) has a setting {key!r}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from bm3_pyg.errors import ConfigError, nearest
+from bm3_pyg.errors import ConfigError, nearest, shown
 from bm3_pyg.later import Later
 from bm3_pyg.names import model_options, settings_of, training_options
 
@@ -36,7 +36,7 @@ def split_settings(settings: Sequence[str], model: str = "bm3") -> tuple[dict[st
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator:
-            raise ConfigError(f"--set: got {setting!r}, expected KEY=VALUE")
+            raise ConfigError(f"--set: got {shown(setting)}, expected KEY=VALUE")
         if key not in (*TRAIN_OPTIONS, *own):
             raise ConfigError(f"--set: {unknown_key(key, model, (*TRAIN_OPTIONS, *own))}")
         group = training if key in TRAIN_OPTIONS else chosen
@@ -89,16 +89,16 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"--device: got {name!r}, but PyTorch finds no CUDA device")
+        raise ConfigError(f"--device: got {shown(name)}, but PyTorch finds no CUDA device")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device: got {name!r}, but PyTorch finds {torch.cuda.device_count()} CUDA devices")
+        raise ConfigError(f"--device: got {shown(name)}, but PyTorch finds {torch.cuda.device_count()} CUDA devices")
     return device
 
 
 def check_device(name: str) -> None:
     """Raise :class:`ConfigError` unless ``name`` is written as a device is."""
     if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?", name):
-        raise ConfigError(f"--device: got {name!r}, expected auto, cpu, cuda or cuda:N")
+        raise ConfigError(f"--device: got {shown(name)}, expected auto, cpu, cuda or cuda:N")
 
 
 def _value(text: str) -> Any:

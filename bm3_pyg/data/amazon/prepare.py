@@ -33,7 +33,7 @@ from bm3_pyg.data.prepare import TEXT, reused, step, text_features
 from bm3_pyg.data.reading import file_sha256, tell
 from bm3_pyg.data.splits import RULES, split_rows
 from bm3_pyg.data.text import DEFAULT, find_model
-from bm3_pyg.errors import ConfigError, DataError, check_number, nearest
+from bm3_pyg.errors import ConfigError, DataError, check_number, nearest, shown
 from bm3_pyg.files import clear_leftovers
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def prepare_amazon(
     """
     check_name(name)
     if split not in SPLIT_RULES:
-        raise ConfigError(f"split: got {split!r}, {nearest(split, SPLIT_RULES)}")
+        raise ConfigError(f"split: got {shown(split)}, {nearest(split, SPLIT_RULES)}")
     check_number("seed", seed, int, 0)
     if core is not None:
         check_number("core", core, int, 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bm3_pyg.data.download import Remote, download
-from bm3_pyg.errors import ConfigError, DataError, nearest
+from bm3_pyg.errors import ConfigError, DataError, nearest, shown
 
 CATEGORIES = {"baby": "Baby", "sports": "Sports_and_Outdoors", "electronics": "Electronics"}
 BASE = "https://snap.stanford.edu/data/amazon/productGraph"
@@ -30,7 +30,7 @@ class Sources:
 def check_name(name: str) -> str:
     """The category of a dataset's name; a :class:`ConfigError` where it is not known."""
     if name not in CATEGORIES:
-        raise ConfigError(f"name: got {name!r}, {nearest(name, CATEGORIES)}")
+        raise ConfigError(f"name: got {shown(name)}, {nearest(name, CATEGORIES)}")
     return CATEGORIES[name]
 
 
@@ -83,7 +83,7 @@ def gather(
     addresses = remotes(name)
     for file in urls or {}:
         if file not in addresses:
-            raise ConfigError(f"urls: got {file!r}, {nearest(file, addresses)}")
+            raise ConfigError(f"urls: got {shown(file)}, {nearest(file, addresses)}")
     addresses |= urls or {}
     if source is not None:
         for file in names:
