@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -240,8 +241,9 @@ def load_run(
         options: constructor options that a file cannot hold, such as ``encoder``.
 
     Raises:
-        RunError: if the directory is not a finished run, its model was trained on another dataset, or config.yaml names
-            another model or option than there are.
+        RunError: if the directory is not a run with weights, its model was trained on another dataset, config.yaml names
+            another model or option than there are, or its files do not go together. That a run is not finished is
+            logged.
     """
     run = Path(run)
     files = RunFiles(run)
@@ -253,6 +255,9 @@ def load_run(
     refuse_other_data(run, config["dataset"], data)
     best = files.best(torch.device("cpu"))
     _check_best(best, config, files)
+    if not is_finished(run):
+        found = f"not finished; its best weights so far are those of epoch {best['epoch']}"
+        logging.getLogger("bm3_pyg.runs").warning("%s: %s", run, found)
     name = config["model"]["name"]
     if model is None:
         if name not in MODELS:

@@ -411,3 +411,12 @@ def test_threads_may_train_into_folders_of_their_own(small_data: HeteroData, tmp
     assert not failures
     for number in range(3):
         check_seal(tmp_path / str(number))
+
+
+def test_that_a_run_is_not_finished_is_said(
+    small_data: HeteroData, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped(small_data, tmp_path / "run", 9, after=2)
+    load_run(tmp_path / "run", data=small_data)
+    (message,) = caplog.messages
+    assert "run: not finished; its best weights so far are those of epoch" in message
