@@ -46,7 +46,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         args = _parser().parse_args(arguments)
         logging.getLogger("bm3_pyg").setLevel(logging.ERROR if args.run in QUIET else logging.WARNING)
         for always in ("bm3_pyg.lists", "bm3_pyg.runs"):
-        logging.getLogger(always).setLevel(logging.WARNING)
+            logging.getLogger(always).setLevel(logging.WARNING)
         args.run(args)
     except OutputError:
         raise

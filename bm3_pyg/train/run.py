@@ -241,9 +241,9 @@ def load_run(
         options: constructor options that a file cannot hold, such as ``encoder``.
 
     Raises:
-        RunError: if the directory is not a run with weights, its model was trained on another dataset, config.yaml names
-            another model or option than there are, or its files do not go together. That a run is not finished is
-            logged.
+        RunError: if the directory is not a run with weights, its model was trained on another dataset, config.yaml
+            names another model or option than there are, or its files do not go together. That a run is not finished
+            is logged.
     """
     run = Path(run)
     files = RunFiles(run)
