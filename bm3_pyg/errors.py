@@ -40,8 +40,9 @@ class TrainingError(BM3Error):
 def check_number(name: str, value: object, kind: type, low: float, high: float = float("inf")) -> None:
     """Raise :class:`ConfigError` unless ``value`` is of type ``kind`` (``int`` or ``float``) in ``[low, high)``."""
     accepted = (int, float) if kind is float else (int,)
-    if isinstance(value, bool) or not isinstance(value, accepted) or not low <= value < high:
-        bounds = f"at least {low:g}"
+    large = kind is float and isinstance(value, int) and abs(value) >= 2**63  # no tensor can be multiplied by it
+    if isinstance(value, bool) or not isinstance(value, accepted) or large or not low <= value < high:
+        bounds = f"at least {low:g}" + (", with a point or an exponent where it is so large" if large else "")
         if high != float("inf"):
             bounds += f" and below {high if kind is int else format(high, 'g')}"
         raise ConfigError(

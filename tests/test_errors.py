@@ -47,3 +47,11 @@ def test_values_in_messages(value: object, text: str) -> None:
 def test_long_values_in_messages_are_cut() -> None:
     assert len(shown("\x00" * 80)) <= 330
     assert len(shown(["\x00" * 80] * 1000)) < 100
+
+
+def test_an_integer_beyond_64_bits_is_no_factor() -> None:
+    check_number("weight", 1e30, float, 0)
+    with pytest.raises(
+        ConfigError, match=r"weight: got 10+, expected a number at least 0, with a point or an exponent"
+    ):
+        check_number("weight", 10**30, float, 0)

@@ -354,8 +354,8 @@ def lists(*options: str) -> Callable[[Path], str]:
 
 
 def known_users_right(folder: Path, before: Any, after: Any) -> bool:
-    """Lists for every id that stands in a line of its own, and for nobody else; each as it was."""
-    old, new = (set(text.splitlines()[1:]) for text in (before, after))
+    """Lists for every id that stands in a line of its own, and for nobody else; each as it was, but for rounding."""
+    old, new = ({line.rpartition(",")[0] for line in text.splitlines()[1:]} for text in (before, after))
     old_users, new_users = ({line.split(",")[0] for line in lines} for lines in (old, new))
     asked = {line.rstrip("\r") for line in (folder / "users.txt").read_text("utf-8-sig").split("\n")}
     known = {f"u{at}" for at in range(USERS)}
