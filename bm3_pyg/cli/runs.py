@@ -28,7 +28,7 @@ from bm3_pyg.cli.options import (
 from bm3_pyg.cli.terminal import line
 from bm3_pyg.errors import ConfigError, RunError
 from bm3_pyg.files import check_not_in_use, is_taken, make_folder, writing
-from bm3_pyg.names import LIST_SUFFIXES, MODELS
+from bm3_pyg.names import LIST_SUFFIXES, MODELS, check_model
 
 
 def add_runs(verbs: Any) -> None:
@@ -152,6 +152,8 @@ def _train(args: argparse.Namespace) -> None:
     if args.source is None and not (saved and saved["dataset"]["source"]):
         raise ConfigError("bm3 train: expected a dataset, a PATH or NAME")
     name = args.model or saved.get("model", {}).get("name", "bm3")
+    if args.model is None:
+        _check_model(name, args.out)
     if args.preset is not None and name != "bm3":
         raise ConfigError(f"--preset: is for bm3, got --model {name}")
     settings = args.settings if args.preset is None else with_preset(args.preset, args.settings)
@@ -288,6 +290,14 @@ def _similar(args: argparse.Namespace) -> None:
     else:
         write_table(table, args.out)
         print(args.out)
+
+
+def _check_model(name: str, run: str | None) -> None:
+    """Refuse the model of a run's configuration that is none of this package."""
+    try:
+        check_model(name)
+    except ConfigError as error:
+        raise RunError(f"{run}/config.yaml: {error}") from error
 
 
 def _fresh_folder(path: Path) -> Path:

@@ -343,7 +343,7 @@ def check_environment(found: Any, where: str) -> dict[str, Any]:
 
 def _config() -> Check:
     dataset = {"name": string, "source": maybe(_source()), "fingerprint": text, "modalities": mapping_of(integer())}
-    model = {"name": text, "options": mapping_of(plain.option)}
+    model = {"name": _name, "options": mapping_of(plain.option)}
     sections = {"dataset": mapping(dataset), "model": mapping(model), "train": TRAIN}
     return mapping({"schema": plain.exactly(SCHEMA), **sections})
 
@@ -355,6 +355,11 @@ def _source() -> Check:
     parameters = inspect.signature(load_dataset).parameters.values()
     checks = {one.name: _kind(str(one.annotation)) for one in parameters}
     return mapping({"source": text}, {name: check for name, check in checks.items() if name != "source"})
+
+
+def _name(value: Any, where: str) -> Any:
+    """The name of a class in lower case."""
+    return value if re.fullmatch(r"\w+", text(value, where)) else plain.fault(where, value, "a model's name")
 
 
 def _check_options(section: Mapping[str, Any], path: Path) -> None:

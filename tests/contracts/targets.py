@@ -323,7 +323,8 @@ def make_runs(folder: Path) -> None:
     make_mmrec(folder / "shop")
     bm3("train", folder / "shop", "--out", folder / "run", "--set", *SMALL)
     bm3("train", folder / "shop", "--out", folder / "begun", "--set", *SMALL[:1], "max_epochs=2", *SMALL[2:])
-    (folder / "begun" / "metrics.json").unlink()
+    for name in ("metrics.json", "seal.json"):
+        (folder / "begun" / name).unlink()
     (folder / "settings").mkdir()
     for name in MODELS:
         options = {option.name: option.default for option in (*settings_of(name), *training_options())}
