@@ -133,7 +133,6 @@ def _train(args: argparse.Namespace) -> None:
         args.parser.print_help()
         print(f"\n{settings_help(args.model or 'bm3')}")
         return
-    from bm3_pyg.data import load_dataset
     from bm3_pyg.train.config import TrainConfig
     from bm3_pyg.train.run_files import read_config
     from bm3_pyg.train.settings import check_device, split_settings, with_preset
@@ -163,6 +162,9 @@ def _train(args: argparse.Namespace) -> None:
         training["seed"] = args.seed
     config = TrainConfig(**{**saved.get("train", {}), **training})
     check_device(args.device)
+
+    from bm3_pyg.data import load_dataset
+
     data = load_dataset(**saved["dataset"]["source"]) if args.source is None else load(args)
 
     from bm3_pyg.eval import evaluate

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from bm3_pyg import names
+from bm3_pyg.cli import _parser
 from bm3_pyg.models import MODELS
 
 Run = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., None]
 
 VERBS = [
-    *("train", "evaluate", "recommend", "similar", "sweep", "import-checkpoint", "export"),
+    *("models", "train", "evaluate", "recommend", "similar", "sweep", "report", "import-checkpoint", "export"),
     *("data describe", "data prepare"),
 ]
 
@@ -48,3 +54,49 @@ def test_wrong_commands(bm3: Run, arguments: list[str], message: str, assert_ref
 
 def test_the_names_of_models_are_those_there_are() -> None:
     assert {name: cls for name, (_, cls) in names.MODELS.items()} == {n: cls.__name__ for n, cls in MODELS.items()}
+
+
+def examples(bm3: Run, verb: str) -> list[list[str]]:
+    """The examples in a command's help, each as its arguments."""
+    shown = bm3(*verb.split(), "--help")[1].split("example:\n")[1].split("\n\n")[0]
+    return [shlex.split(part)[1:] for part in re.sub(r"\n {6,}", " ", shown).splitlines() if part.startswith("  bm3 ")]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_examples_are_understood(bm3: Run, verb: str) -> None:
+    found = examples(bm3, verb)
+    assert found
+    for arguments in found:
+        assert _parser().parse_args(arguments).run
+
+
+def test_examples_work(bm3: Run, shop: Path, tmp_path: Path) -> None:
+    shutil.copytree(shop, tmp_path / "data/baby")
+    (tmp_path / "ids.txt").write_text("0\n1\n")
+    for verb in ("models", "data describe", "train", "evaluate", "recommend", "similar", "export"):
+        arguments = examples(bm3, verb)[0]
+        code, out, err = bm3(*arguments, *(["--set", "max_epochs=1"] if verb == "train" else []))
+        assert (code, bool(out)) == (0, True), (arguments, err)
+
+
+@pytest.mark.parametrize("model", names.MODELS)
+def test_help_lists_what_a_model_can_be_set_to(bm3: Run, model: str) -> None:
+    for command in (["models", model], ["train", "--model", model, "--help"], ["train", "--help", "--model", model]):
+        code, out, _ = bm3(*command)
+        assert code == 0
+        for option in (*names.settings_of(model), *names.training_options()):
+            assert re.search(rf"^  {option.name} +\S.*{re.escape(option.meaning)}$", out, flags=re.MULTILINE)
+    listed = json.loads(bm3("models", "--json")[1])
+    assert [one["key"] for one in listed[model]["model"]] == [option.name for option in names.settings_of(model)]
+
+
+def test_models_are_listed_a_line_each(bm3: Run) -> None:
+    lines = bm3("models")[1].splitlines()
+    assert [line.split()[0] for line in lines] == list(names.MODELS)
+
+
+def test_memory_that_is_not_there(bm3: Run, assert_refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")):
+        monkeypatch.setattr("bm3_pyg.names.summary", lambda _, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr("bm3_pyg.cli.models.summary", names.summary)
+        assert_refused(bm3("models"), "not enough memory")
