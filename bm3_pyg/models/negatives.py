@@ -40,6 +40,9 @@ class Negatives(nn.Module):
         self.register_buffer("indptr", indptr, persistent=False)
         self.register_buffer("free", free, persistent=False)
 
+    def extra_repr(self) -> str:
+        return f"num_items={self.num_items}"
+
     def forward(self, users: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """One negative item [B] for each of ``users`` [B], from ``generator`` or PyTorch's global random numbers."""
         # Of 2^63 numbers the remainder is uniform within 1e-12 for any catalogue.

@@ -224,6 +224,11 @@ class BootstrapObjective(nn.Module):
             total = total + self.uniformity_weight * spread
         return BM3Losses(total, reconstruction, alignment, masking, regularisation, mirroring, spread)
 
+    def extra_repr(self) -> str:
+        weights = ("dropout", "reg_weight", "align_weight", "mask_weight", "mirror_weight", "uniformity_weight")
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in weights)
+        return f"{self.predictor.in_features}, modalities={list(self.modalities)}, {options}"
+
     def _target(self, rows: Tensor, keep: Tensor | None, generator: torch.Generator | None) -> Tensor:
         if keep is None:
             return dropout(rows, self.dropout, generator)

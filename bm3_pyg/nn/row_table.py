@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.ops.backend import backend_for
 from bm3_pyg.ops.memory import Recycler
-from bm3_pyg.ops.places import add_rows, first_places
+from bm3_pyg.ops.places import add_rows, first_places, take_rows
 from bm3_pyg.ops.precision import full_precision
 
 _CAPACITY = 512  # rows; buffers are a multiple of it long
@@ -94,7 +94,7 @@ class RowTable(nn.Module):
         """
         if self.deferral is not None:
             return cast(Tensor, _Gather.apply(self.stored, rows, self.deferral))  # type: ignore[no-untyped-call]
-        picked = self.stored.index_select(0, rows)
+        picked = take_rows(self.stored, rows) if self.trainable else self.stored.index_select(0, rows)
         return picked if picked.dtype == torch.float64 else picked.float()
 
     @full_precision

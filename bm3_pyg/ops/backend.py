@@ -8,6 +8,8 @@
   for the device; with ``TRITON_INTERPRET=1`` on a CPU too, slowly, to test them; other operands as by ``auto``;
 - ``torch``: PyTorch's own operators, on any device;
 - ``torch_sparse``: products by the ``torch_sparse`` package (the ``sparse`` extra), the rest as ``torch``.
+
+``torch.compile`` cannot read compiled loops: within it, they and Triton's kernels give way to ``torch``.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ def backend_for(x: Tensor) -> str:
         raise ConfigError(f"BM3_KERNELS: got {asked!r}, but the package {asked} is not installed")
     if asked in ("torch", "torch_sparse"):
         return asked
+    if torch.compiler.is_compiling():
+        return "torch"
     if x.dtype not in (torch.float32, torch.float64):
         return "torch"
     interpreted = asked == "triton" and os.environ.get("TRITON_INTERPRET") == "1"

@@ -197,6 +197,18 @@ def test_a_compiled_module_is_the_module_inside(some_data: HeteroData, name: str
     assert torch.equal(recommend(compiled, [3])[0], recommend(loaded, [3])[0])
 
 
+@pytest.mark.parametrize("name", ["bm3", "lightgcn"])
+def test_a_compiled_loss_is_the_loss(some_data: HeteroData, name: str) -> None:
+    """Compiled loops give way to PyTorch's operators."""
+    plain, compiled = build(some_data, name), build(some_data, name)
+    if name == "bm3":
+        plain.objective.dropout = compiled.objective.dropout = 0.0  # masks are drawn otherwise
+    compiled.loss = torch.compile(compiled.loss, backend="eager")
+    for _ in range(2):
+        torch.testing.assert_close(a_step(compiled, some_data).total, a_step(plain, some_data).total)
+    torch._dynamo.reset()
+
+
 @every_model
 def test_a_class_of_ones_own_is_loaded_into_an_object_of_it(some_data: HeteroData, name: str, tmp_path: Path) -> None:
     for own in (type("Mine", (MODELS[name],), {}), type(MODELS[name].__name__, (MODELS[name],), {})):
