@@ -264,11 +264,11 @@ def _reason(error: BaseException, path: Path, temporary: Path | None) -> str | N
 
 
 def _is_about(filename: object, path: Path, temporary: Path | None) -> bool:
-    """Whether a system error's file is ``path``, a folder above it, or in its temporary."""
+    """Whether a system error's file is ``path``, a folder above it, or in it or its temporary."""
     if not isinstance(filename, (str, bytes, os.PathLike)):
         return False
     name = Path(os.fsdecode(filename))
-    return name in (path, *path.parents) or (temporary is not None and temporary in (name, *name.parents))
+    return name in (path, *path.parents) or bool({path, temporary} & {name, *name.parents})
 
 
 def _probe(temporary: Path | None) -> None:

@@ -23,7 +23,7 @@ def tensorboard(folder: str | Path) -> Callable[[dict[str, Any]], None]:
     writers: list[SummaryWriter] = []  # opened at the first record: the folder of the run must be new when it begins
 
     def write(record: dict[str, Any]) -> None:
-        with writing(folder, Path(folder)):
+        with writing(folder):
             if not writers:
                 writers.append(SummaryWriter(str(folder)))
             writer = writers[0]
