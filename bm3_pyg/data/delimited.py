@@ -1,6 +1,7 @@
 """Rows of text whose cells are separated by commas, tabs, semicolons or bars, as people have them.
 
-- A line is a row. Blank lines do not count (but in a table of one column), nor comments (``#``) before the header.
+- A line is a row. Blank lines do not count (but in a table of one column), nor before the header comments (``#``) or
+  Excel's ``sep=;``. White space around the columns' names does not count.
 - A quote opens a quoted field at the start of a cell if it is closed before a separator or the line's end (RFC 4180,
   quotes in it are doubled); any other quote is a character like others.
 - A quoted field may run over line ends if that gives a row of the header's number of cells. Where each of its lines is
@@ -77,7 +78,7 @@ def _start(text: bytes) -> tuple[int, int]:
     while at < len(text):
         end = text.find(b"\n", at) + 1 or len(text)
         line = text[at:end].strip(b"\r\n")
-        if line and not re.match(rb"#(\s|[^,\t;|]*$)", line):
+        if line and not re.match(rb"#(\s|[^,\t;|]*$)|sep=.$", line):
             break
         at, lines = end, lines + 1
     return at, lines
@@ -314,9 +315,10 @@ def _named(frame: pl.DataFrame, header: Sequence[str], lines: int | NDArray[np.i
     frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
     while len(header) > 1 and not header[-1] and frame.to_series(len(header) - 1).null_count() == frame.height:
         header, frame = header[:-1], frame[:, :-1]
+    header = [name.strip() for name in header]
     names: list[str] = []
     for name in header:
         copies = (f"{name} ({number})" for number in count(2))
         names.append(name if name not in names else next(copy for copy in copies if copy not in {*names, *header}))
     frame.columns = names
-    return Rows(frame, lines, frozenset(name for name in names if list(header).count(name) > 1), notes)
+    return Rows(frame, lines, frozenset(name for name in names if header.count(name) > 1), notes)

@@ -64,7 +64,7 @@ def id_lines(path: str | Path, name: str) -> Table:
     if not text.strip():
         raise DataError(f"{path}: the file is empty, expected {name} ids, one a line")
     lines = text.replace(b"\r\n" if b"\n" in text else b"\r", b"\n")
-    ids = [line or None for line in lines.decode().rstrip("\n").split("\n")]
+    ids = [line if line.strip() else None for line in lines.decode().rstrip("\n").split("\n")]
     return Table(content.path, pl.DataFrame({name: ids}, schema={name: pl.String}), content.sha256, lines=1)
 
 
