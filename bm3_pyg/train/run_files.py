@@ -378,7 +378,7 @@ def _check_options(section: Mapping[str, Any], path: Path) -> None:
 
 def _kind(annotation: str) -> Check:
     """What a value of this type looks like in YAML."""
-    kinds = {"Mapping": mapping_of(text), "str": text, "int": integer()}
+    kinds = {"Mapping": mapping_of(text), "Sequence": listing(text), "str": text, "int": integer()}
     check = next((check for name, check in kinds.items() if name in annotation), plain.option)
     return maybe(check) if "None" in annotation else check
 

@@ -45,9 +45,6 @@ def test_a_table_without_a_header(bm3: Run, assert_refused: Refused, clicks: str
         "columns=user,item,... (--columns)",
     )
     assert fingerprint(bm3, "bare.csv", "--columns", "user,item,stars") == clicks
-    assert fingerprint(
-        bm3, "clicks.csv", "--columns", "who,what,stars", "--user-column", "who", "--item-column", "what"
-    )
     assert_refused(bm3("data", "describe", "bare.csv", "--columns", "user,item"), "line 1: 3 cells, expected 2")
     code, _, err = bm3("train", "bare.csv", "--columns", "user,item,stars", "--out", "run", "--set", "max_epochs=1")
     assert code == 0, err
