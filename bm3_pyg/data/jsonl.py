@@ -48,9 +48,9 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     except UnicodeEncodeError:
         raise DataError(f"{path}: line {number}: half a surrogate pair, expected text") from None
     except (ValueError, RecursionError):
-        raise DataError(f"{path}: line {number}: {shown(line.decode())}, expected a line of JSON") from None
+        raise DataError(f"{path}: line {number}: {shown(line.decode().strip())}, expected a line of JSON") from None
     if not isinstance(found, dict) or not found:
-        raise DataError(f"{path}: line {number}: {shown(line.decode())}, expected a JSON object in each line")
+        raise DataError(f"{path}: line {number}: {shown(line.decode().strip())}, expected a JSON object in each line")
     return found
 
 
