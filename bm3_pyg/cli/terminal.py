@@ -91,7 +91,7 @@ class _Text:
             os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
-class LogHandler(logging.StreamHandler[Any]):
+class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]  # Python 3.10 takes no argument here
     """Writes to what standard error is at the time."""
 
     def __init__(self) -> None:
