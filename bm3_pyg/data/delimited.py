@@ -1,7 +1,7 @@
 """Rows of text whose cells are separated by commas, tabs, semicolons or bars, as people have them.
 
-- A line is a row. Blank lines do not count (but in a table of one column), nor before the header comments (``#``) or
-  Excel's ``sep=;``. White space around the columns' names does not count.
+- A line is a row. Blank lines and rows of empty cells do not count (but in a table of one column), nor, before the
+  header, comments (``#``) and Excel's ``sep=;``. White space around the columns' names does not count.
 - A quote opens a quoted field at the start of a cell if it is closed before a separator or the line's end (RFC 4180,
   quotes in it are doubled); any other quote is a character like others.
 - A quoted field may run over line ends if that gives a row of the header's number of cells. Where each of its lines is
@@ -142,7 +142,7 @@ class _Reader:
             record = _Record(number, number, self.row(line, shape) if shape else self.cells(line))
             if self._opens(line) and (long := self._long(text, at, number, line, shape)):
                 record, after = long
-            if line or (shape and shape.most == 1):
+            if line.strip() or (shape and shape.most == 1):
                 yield record
             shape = shape or _Shape.of(record.cells)
             at, number = after, record.last + 1
@@ -313,6 +313,10 @@ def _named(frame: pl.DataFrame, header: Sequence[str], lines: int | NDArray[np.i
     """The frame under its names, the second of a name with a number; empty cells are null, nameless columns of nothing
     but such at the end are gone."""
     frame = frame.with_columns(pl.when(pl.all() != "").then(pl.all()))
+    blank = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    if len(header) > 1 and blank.any():
+        at = np.arange(lines, lines + len(blank)) if isinstance(lines, int) else lines
+        frame, lines = frame.filter(~blank), at[~blank.to_numpy()]
     while len(header) > 1 and not header[-1] and frame.to_series(len(header) - 1).null_count() == frame.height:
         header, frame = header[:-1], frame[:, :-1]
     header = [name.strip() for name in header]
