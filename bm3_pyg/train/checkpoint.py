@@ -86,7 +86,8 @@ def check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             for record in archive.infolist():
                 stored = record.compress_type == zipfile.ZIP_STORED and record.file_size == record.compress_size
-                if not stored or record.flag_bits & ~0x808:  # bits of a data descriptor and of UTF-8 names
+                # Flags: of a data descriptor, of UTF-8 names. With an attribute torch takes a record for a folder.
+                if not stored or record.flag_bits & ~0x808 or record.external_attr:
                     raise zipfile.BadZipFile(f"a header of {record.filename!r}")
             if (bad := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"checksum of {bad!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import yaml
 
 import bm3_pyg
 from bm3_pyg.errors import RunError
+from bm3_pyg.train.checkpoint import load_checkpoint
 from bm3_pyg.train.run_files import RunFiles
 from tests.contracts.damage import damage
 from tests.contracts.fuzz import use
@@ -471,6 +473,17 @@ def test_no_flipped_bit_of_a_checkpoint_is_believed(runs: Path, file: str) -> No
     files = RunFiles(runs / "run")
     counts = flipped(runs / "run" / file, lambda: (files.best if file == "best.pt" else files.last)(CPU), 150, 0)
     assert counts["error"] > 75
+
+
+def test_no_flipped_bit_of_the_table_of_contents_is_believed(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    torch.save({"schema": 1, "model": {"a": torch.randn(3, 2)}, "best": [torch.tensor(3), "text"]}, path)
+    whole, sound = path.read_bytes(), load_checkpoint(path, CPU)
+    for at in range(whole.index(b"PK\1\2"), len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+            with contextlib.suppress(RunError):
+                assert same(load_checkpoint(path, CPU), sound), f"bit {bit} of byte {at}"
 
 
 def test_runs_are_read_in_one_place() -> None:
