@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ def check_new(path: str | Path) -> None:
 
 def check_place(path: str | Path) -> None:
     """Raise :class:`WriteError` unless a file or folder can be made at ``path``, folders above it included."""
+    if re.search("[\ud800-\udfff]", os.path.abspath(path)):  # other bytes, which not every writer takes
+        raise WriteError(f"{path}: cannot be written (the name is not UTF-8)")
     parents = Path(os.path.abspath(path)).parents
     place = next((parent for parent in parents if os.path.lexists(parent)), parents[-1])
     if not place.is_dir():

@@ -176,6 +176,7 @@ def _train(args: argparse.Namespace) -> None:
 
     model = build_model(data, {**saved.get("model", {}).get("options", {}), **options}, config.seed, args.device, name)
     out = Path(args.out) if args.out else _fresh_folder(Path("runs") / data.name)
+    check_place(out)
     callbacks = []
     if args.tensorboard:
         from bm3_pyg.train.tensorboard import tensorboard

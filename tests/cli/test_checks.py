@@ -7,9 +7,13 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+Run = Callable[..., tuple[int, str, str]]
+Refused = Callable[..., None]
 
 CASES = {
     "": "COMMAND",
@@ -205,3 +209,7 @@ def test_every_command_is_among_the_cases() -> None:
 
     verbs = _parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
     assert {shlex.split(case)[0] for case in CASES if case} >= set(verbs or ())
+
+
+def test_a_name_that_is_not_utf_8(bm3: Run, assert_refused: Refused) -> None:
+    assert_refused(bm3("train", "demo", "--out", "bad\udcff"), r"bad\udcff: cannot be written (the name is not UTF-8)")
