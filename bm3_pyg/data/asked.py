@@ -14,6 +14,8 @@ from bm3_pyg.data.ids import Asked, id_lines
 from bm3_pyg.data.ids import read_ids as read_id_column
 from bm3_pyg.data.reading import Table, read_table, table_kind, tell
 
+LISTS = "bm3_pyg.lists"  # the logger of what people should know of lists, which every command shows
+
 
 def read_histories(
     path: str | Path, user: Sequence[str] = ("user",), item: Sequence[str] = ("item",)
@@ -31,7 +33,7 @@ def read_histories(
     table = read_table(path)
     own = {"user": _first(user, table), "item": _first(item, table)}
     pairs = pl.DataFrame({name: read_id_column(table, column) for name, column in own.items()}).with_row_index("row")
-    tell(table.notes)
+    tell(table.notes, LISTS)
     grouped = pairs.group_by("user", maintain_order=True).agg("item", "row")
     return {
         name: Asked(items, partial(_where, table, rows))
@@ -61,7 +63,7 @@ def read_ids(path: str | Path, *columns: str) -> Asked:
         return Asked(ids.drop_nulls(), partial(_where, lines, ids.is_not_null().arg_true().to_list()))
     table = read_table(path)
     ids = read_id_column(table, _first([*columns, *table.frame.columns[: table.frame.width == 1]] or ["id"], table))
-    tell(table.notes)
+    tell(table.notes, LISTS)
     return Asked(ids, table.where)
 
 

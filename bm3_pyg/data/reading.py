@@ -83,10 +83,10 @@ def table_kind(content: Content) -> str | None:
     return kind_of(content.path)
 
 
-def tell(notes: Sequence[str]) -> None:
+def tell(notes: Sequence[str], logger: str = "bm3_pyg") -> None:
     """Log what users should know about their data."""
     for note in notes:
-        logging.getLogger("bm3_pyg").warning(note)
+        logging.getLogger(logger).warning(note)
 
 
 def column(table: Table, name: str) -> pl.Series:

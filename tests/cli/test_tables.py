@@ -86,6 +86,15 @@ def test_items_may_call_their_ids_otherwise(bm3: Run, assert_refused: Refused, c
     assert card["modalities"] == {"size": {"dim": 1, "missing": 1}}
 
 
+def test_what_is_odd_in_a_table_of_new_users_is_told(bm3: Run, clicks: str, caplog: pytest.LogCaptureFixture) -> None:
+    bm3("train", "clicks.csv", "--user-column", "who", "--item-column", "what", "--out", "run", "--set", "max_epochs=1")
+    Path("today.csv").write_text("user,item\n7.0,i3\n8.0,i4\n")
+    caplog.clear()
+    code, _, err = bm3("recommend", "run", "--new-users", "today.csv", "--k", "2")
+    assert code == 0, err
+    assert "today.csv: user holds integers as floats (7.0), read as integers" in caplog.text
+
+
 def test_ids_and_new_users_from_tables(bm3: Run, clicks: str) -> None:
     bm3("train", "clicks.csv", "--user-column", "who", "--item-column", "what", "--out", "run", "--set", "max_epochs=1")
     pl.DataFrame({"what": ["i1", "i2"], "stock": [3, 4]}).write_parquet("stock.parquet")
