@@ -479,7 +479,8 @@ def test_no_flipped_bit_of_the_table_of_contents_is_believed(tmp_path: Path) -> 
     path = tmp_path / "best.pt"
     torch.save({"schema": 1, "model": {"a": torch.randn(3, 2)}, "best": [torch.tensor(3), "text"]}, path)
     whole, sound = path.read_bytes(), load_checkpoint(path, CPU)
-    for at in range(whole.index(b"PK\1\2"), len(whole)):
+    record = whole.rindex(b"PK\1\2", 0, whole.rindex(b"/data/0"))
+    for at in [*range(record, record + 66), *range(whole.rindex(b"PK\6\6"), len(whole))]:
         for bit in range(8):
             path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
             with contextlib.suppress(RunError):
