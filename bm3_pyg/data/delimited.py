@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from string import whitespace
 from typing import NamedTuple
 
 import numpy as np
@@ -142,7 +143,7 @@ class _Reader:
             record = _Record(number, number, self.row(line, shape) if shape else self.cells(line))
             if self._opens(line) and (long := self._long(text, at, number, line, shape)):
                 record, after = long
-            if line.strip() or (shape and shape.most == 1):
+            if line.strip(whitespace) or (shape and shape.most == 1):
                 yield record
             shape = shape or _Shape.of(record.cells)
             at, number = after, record.last + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from string import whitespace
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def id_lines(path: str | Path, name: str) -> Table:
     if not text.strip():
         raise DataError(f"{path}: the file is empty, expected {name} ids, one a line")
     lines = text.replace(b"\r\n" if b"\n" in text else b"\r", b"\n")
-    ids = [line if line.strip() else None for line in lines.decode().rstrip("\n").split("\n")]
+    ids = [line if line.strip(whitespace) else None for line in lines.decode().rstrip("\n").split("\n")]
     return Table(content.path, pl.DataFrame({name: ids}, schema={name: pl.String}), content.sha256, lines=1)
 
 
