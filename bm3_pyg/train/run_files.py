@@ -41,12 +41,14 @@ FIRST_TRAIN = (
 
 
 def figures(*needed: str) -> Check:
-    """Metrics, these among them, or none at all."""
+    """Metrics, these among them and each at every cut-off, or none at all."""
     check = mapping_of(number(0, 1), r"(recall|ndcg|precision|map|mrr|hitrate)@[1-9][0-9]*")
 
     def checked(value: Any, where: str) -> Any:
         found = check(value, where)
-        if missing := [name for name in needed if found and name not in found]:
+        names, cutoffs = ({name.split("@")[part] for name in found} for part in (0, 1))
+        every = [f"{name}@{cutoff}" for name in sorted(names) for cutoff in sorted(cutoffs, key=int)]
+        if missing := [name for name in (*needed, *every) if found and name not in found]:
             raise RunError(f"{where}: no key {missing[0]!r}")
         return found
 
