@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bm3_pyg.ops.places import add_rows, first_places
+from bm3_pyg.ops.places import add_rows, first_places, take_rows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -31,3 +31,10 @@ def test_add_rows_is_its_twin_and_the_same_every_time() -> None:
     torch.testing.assert_close(results[0].double(), expected, rtol=1e-5, atol=1e-5)
     assert all(torch.equal(result, results[0]) for result in results)
     assert torch.equal(results[0][4], out[4])
+
+
+def test_taken_rows_and_their_gradient() -> None:
+    torch.manual_seed(0)
+    table, rows = torch.randn(5, 3, dtype=torch.float64, requires_grad=True), torch.tensor([4, 0, 4, 4, 1])
+    assert torch.equal(take_rows(table, rows), table[rows])
+    assert torch.autograd.gradcheck(take_rows, (table, rows))
