@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,12 +17,13 @@ def test_the_example_recommends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     example = BLOCKS[0].replace("patience=20", "max_epochs=2")
     assert example != BLOCKS[0]
-    assert len(example.strip().splitlines()) <= 12
+    assert len(example.strip().splitlines()) <= 13
     names: dict[str, object] = {}
     exec(example, names)
-    ids = names["ids"]
-    assert isinstance(ids, torch.Tensor)
-    assert ids.shape == (2, 20)
+    indices, items = names["indices"], names["items"]
+    assert isinstance(indices, torch.Tensor)
+    assert indices.shape == (2, 20)
+    assert np.array_equal(items, indices)  # demo's own ids are the indices
     assert (tmp_path / "runs/example/metrics.json").is_file()
 
 
