@@ -279,7 +279,7 @@ def _parse_regular(body: bytes, separator: str, first: str, names: list[str] | N
             has_header=names is None,
             infer_schema=False,
         )
-    except pl.exceptions.PolarsError:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
     return frame if frame.shape == (lines - (names is None), width) else None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,9 +171,27 @@ def _parse_parquet(content: Content) -> pl.DataFrame:
     if not content.raw:
         raise DataError(f"{content.path}: the file is empty, expected a Parquet file")
     try:
-        return pl.read_parquet(io.BytesIO(content.raw))
-    except (pl.exceptions.PolarsError, OSError) as error:
+        return parse_parquet(content.raw)
+    except (pl.exceptions.PolarsError, ValueError) as error:
         raise DataError(f"{content.path}: cannot be read as Parquet ({_first_line(error)})") from error
+
+
+def parse_parquet(raw: bytes) -> pl.DataFrame:
+    """The table in a Parquet file that may be damaged.
+
+    Some damage has polars end the process ("memory allocation of 2305843009213693944 bytes failed"), so the first to
+    read the file is another one.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    code = "import io, sys, polars; polars.read_parquet(io.BytesIO(sys.stdin.buffer.read()))"
+    tried = subprocess.run([sys.executable, "-c", code], input=raw, capture_output=True)
+    if tried.returncode < 0:
+        raise ValueError("damaged: reading it ended the process")
+    if tried.returncode:
+        raise ValueError(tried.stderr.decode(errors="replace").strip().rpartition("\n")[2].partition(": ")[2])
+    return pl.read_parquet(io.BytesIO(raw))
 
 
 def _is_row(frame: pl.DataFrame) -> bool:
@@ -182,5 +202,5 @@ def _is_row(frame: pl.DataFrame) -> bool:
     return any(column.dtype == pl.String and (column == column.name).any() for column in frame)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -259,9 +259,11 @@ class RunFiles:
     def _table(self, path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
         import polars as pl
 
+        from bm3_pyg.data.reading import parse_parquet
+
         raw = self._read(path.name, 1 << 34)
         try:
-            table = pl.read_parquet(io.BytesIO(raw))
+            table = pl.read_parquet(io.BytesIO(raw)) if self.sealed is not None else parse_parquet(raw)
         except (Exception, pl.exceptions.PanicException) as error:  # a damaged file can raise almost anything
             raise RunError(f"{path}: not a whole Parquet file ({one_line(error)[:200]})") from None
         found = {name: str(dtype) for name, dtype in table.schema.items()}

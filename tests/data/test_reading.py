@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from bm3_pyg.data.reading import floats, read_table
@@ -30,3 +31,14 @@ def test_line_numbers_count_leading_blank_lines_and_quoted_line_breaks(tmp_path:
 def test_folder_in_place_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder, expected a file"):
         read_table(tmp_path)
+
+
+def test_a_parquet_file_that_would_end_the_process(tmp_path: Path) -> None:
+    """A page with a negative number of values: polars aborts."""
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"user": [f"u{at // 6}" for at in range(72)]}).write_parquet(path, compression="uncompressed")
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b",\x15\x90\x01") + 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"a\.parquet: cannot be read as Parquet \(damaged: reading it ended"):
+        read_table(path)

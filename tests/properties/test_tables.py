@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -29,8 +30,11 @@ KINDS = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tables")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where files are that nobody damages, so that Parquet needs no process to try it in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bm3_pyg.data.reading.parse_parquet", lambda raw: pl.read_parquet(io.BytesIO(raw)))
+        yield tmp_path_factory.mktemp("tables")
 
 
 def write(path: Path, rows: list[tuple[str, str]]) -> None:

@@ -72,7 +72,7 @@ def _parsers(path: Path) -> tuple[Callable[[bytes], pl.DataFrame | None], Callab
 def _fast_ratings(chunk: bytes) -> pl.DataFrame | None:
     try:
         columns = pl.read_csv(chunk, has_header=False, schema=dict.fromkeys(SCHEMA, pl.String), quote_char=None)
-    except pl.exceptions.PolarsError:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
     if chunk.count(b",") != (len(SCHEMA) - 1) * columns.height:
         return None  # polars lets an empty fifth column pass in the last line
@@ -82,7 +82,7 @@ def _fast_ratings(chunk: bytes) -> pl.DataFrame | None:
 def _fast_reviews(chunk: bytes) -> pl.DataFrame | None:
     try:
         columns = pl.read_ndjson(chunk, schema=KEYS)
-    except pl.exceptions.PolarsError:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
     return columns.select(pl.col(key).cast(SCHEMA[name]).alias(name) for key, name in zip(KEYS, SCHEMA, strict=True))
 
