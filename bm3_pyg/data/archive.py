@@ -146,7 +146,7 @@ def _zip_kind(info: zipfile.ZipInfo) -> str:
     unix = info.external_attr >> 16
     if stat.S_IFMT(unix) not in (0, stat.S_IFREG, stat.S_IFDIR):
         return "link" if stat.S_ISLNK(unix) else "device"
-    return "folder" if info.filename.endswith("/") else "file"
+    return "folder" if info.orig_filename.endswith("/") else "file"  # filename ends at a NUL
 
 
 def _refuse_outside(where: str, entry: _Entry) -> None:
