@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -321,9 +322,9 @@ def _named(frame: pl.DataFrame, header: Sequence[str], lines: int | NDArray[np.i
     while len(header) > 1 and not header[-1] and frame.to_series(len(header) - 1).null_count() == frame.height:
         header, frame = header[:-1], frame[:, :-1]
     header = [name.strip() for name in header]
-    names: list[str] = []
+    taken, names = set(header), dict[str, None]()
     for name in header:
         copies = (f"{name} ({number})" for number in count(2))
-        names.append(name if name not in names else next(copy for copy in copies if copy not in {*names, *header}))
-    frame.columns = names
-    return Rows(frame, lines, frozenset(name for name in names if header.count(name) > 1), notes)
+        names[name if name not in names else next(copy for copy in copies if copy not in {*names, *taken})] = None
+    frame.columns = list(names)
+    return Rows(frame, lines, frozenset(name for name, times in Counter(header).items() if times > 1), notes)

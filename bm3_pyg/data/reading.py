@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,11 +94,11 @@ def tell(notes: Sequence[str], logger: str = "bm3_pyg") -> None:
 
 def column(table: Table, name: str) -> pl.Series:
     """The column called ``name``; where it is missing, the error says which there are."""
-    names = table.frame.columns
     if name in table.repeated:
         raise DataError(f"{table.path}: column {shown(name)} stands twice in the header, expected it once")
-    if name in names:
-        return table.frame[name]
+    with suppress(pl.exceptions.ColumnNotFoundError):
+        return table.frame.get_column(name)
+    names = table.frame.columns
     message = f"{table.path}: no column {name!r}; found {', '.join(map(named, names[:8]))}" + (
         ", ..." if len(names) > 8 else ""
     )
@@ -152,18 +153,17 @@ def floats(table: Table, name: str) -> NDArray[np.float32]:
     values = column(table, name)
     if values.dtype != pl.String and not values.dtype.is_numeric() and values.dtype != pl.Null:
         raise DataError(f"{table.path}: column {shown(name)} has type {type_of(values)}, expected numbers")
-    if values.dtype == pl.String:
-        values = values.set(values.is_in(NOTHING), None)
     numbers = values.cast(pl.Float32, strict=False)
+    if numbers.null_count() > values.null_count() and values.dtype == pl.String:
+        values = values.set(values.is_in(NOTHING), None)
     refuse_new_nulls(table, name, values, numbers, "a number")
-    return numbers.fill_null(float("nan")).to_numpy()
+    return numbers.to_numpy()
 
 
 def refuse_new_nulls(table: Table, name: str, before: pl.Series, after: pl.Series, expected: str) -> None:
     """Raise a :class:`DataError` for the first row that a conversion left without a value."""
-    bad = after.is_null() & before.is_not_null()
-    if bad.any():
-        row = int(bad.arg_max() or 0)
+    if after.null_count() > before.null_count():
+        row = int((after.is_null() & before.is_not_null()).arg_max() or 0)
         raise DataError(f"{table.where(row)}: {named(name)} is {shown(before[row])}, expected {expected}")
 
 

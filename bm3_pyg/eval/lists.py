@@ -97,7 +97,8 @@ def write_new_recommendations(
     items = index_of(data, "item", flat(histories.values()))
     allowed = None if candidates is None else index_of(data, "item", candidates)
     places = items.split([len(history) for history in histories.values()])
-    popular = ~torch.stack([(training_counts(data, "item")[part] > 0).any() for part in places])
+    trained = training_counts(data, "item") > 0
+    popular = torch.tensor([not bool(trained[part].any()) for part in places], dtype=torch.bool)
     lists = [part.tolist() for part in places]
     allowed = offered_items(data, allowed, "without")
     ids, scores = recommend_new(model, lists, min(k, data["item"].num_nodes), allowed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,14 +12,6 @@ from bm3_pyg.eval.metrics import LARGEST_K
 from bm3_pyg.eval.ranking import MEMORY_MB, block_size, ids_of
 from bm3_pyg.ops import masked_topk
 from bm3_pyg.protocols import Recommender, ranking_mode
-
-
-class Embedder(Recommender, Protocol):
-    """A recommender whose scores are dot products."""
-
-    def embed(self) -> tuple[Tensor, Tensor]:
-        """Users [U, D] and items [I, D]: their dot products are the scores."""
-        ...
 
 
 @torch.no_grad()

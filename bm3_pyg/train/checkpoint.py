@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from bm3_pyg.errors import RunError, one_line, shown
 from bm3_pyg.train import plain
 from bm3_pyg.train.plain import Check, integer, listing, mapping, mapping_of, maybe, number, text
-
-SCHEMA = 1
-FIGURES = mapping_of(number(0, 1), r"[a-z]+@[1-9][0-9]*")
+from bm3_pyg.train.run_files import SCHEMA, figures
 
 MODEL = mapping({"name": text, "options": mapping_of(plain.option)})
 
@@ -39,7 +37,7 @@ def read_last(path: Path, device: torch.device) -> dict[str, Any]:
             "order": maybe(_whole),
             "sums": mapping_of(_finite),
             "best_epoch": integer(),
-            "best": FIGURES,
+            "best": figures(),
             "without_gain": integer(),
             "seconds": number(0),
         }

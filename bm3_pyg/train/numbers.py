@@ -86,7 +86,10 @@ class RunNumbers:
         Raises:
             RuntimeError: the state is that of a generator on another kind of device.
         """
-        self.generator.set_state(state["rng"].cpu())
+        own = state["rng"]
+        if self.generator.device.type == "cuda" and state.get("cuda_rng"):  # of every GPU, in runs of before
+            own = state["cuda_rng"][self.generator.device.index or 0]
+        self.generator.set_state(own.cpu())
         for generator, numbers in zip(self._global, state.get("global_rng", []), strict=False):
             generator.set_state(numbers.cpu())
 

@@ -84,7 +84,7 @@ class RunFolder:
             if resume:
                 saved = read_config(path)
                 refuse_other_data(path, saved["dataset"], data, told)
-                _check_same_run(saved, settings, path)
+                _check_same_settings(saved, settings, str(path))
                 _check_same_kernels(_environment(path), here, path)
                 begun = trains(model) and (path / "best.pt").exists()
                 if begun and not (path / "last.pt").exists():
@@ -369,10 +369,6 @@ def _check_same_kernels(before: dict[str, Any], here: dict[str, Any], path: Path
             f"{path}: was trained with the kernels {was} on {before.get('device')}, found {found} on {here['device']}; "
             f"set BM3_KERNELS={was} to go on there"
         )
-
-
-def _check_same_run(saved: dict[str, Any], settings: dict[str, Any], path: Path) -> None:
-    _check_same_settings(saved, settings, str(path))
 
 
 def _check_same_settings(saved: dict[str, Any], settings: dict[str, Any], where: str) -> None:

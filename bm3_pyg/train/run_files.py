@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bm3_pyg.data.content import file_sha256
 from bm3_pyg.errors import ConfigError, RunError, one_line
 from bm3_pyg.names import MODELS, check_option, model_options
 from bm3_pyg.train import plain
@@ -231,8 +232,7 @@ class RunFiles:
         path = self.path / name
         plain.require_file(path)
         if self.sealed is not None and name in self.sealed:
-            with path.open("rb") as file:
-                self._check_seal(name, _sha256(file))
+            self._check_seal(name, file_sha256(path))
         return path
 
     def _read(self, name: str, limit: int = plain.LIMIT) -> bytes:
@@ -389,13 +389,6 @@ def _kind(annotation: str) -> Check:
 
 def _json(path: Path) -> Any:
     return plain.parse_json(plain.to_text(plain.read_bytes(path), path), str(path))
-
-
-def _sha256(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def _require(path: Path, held: bool, expected: str) -> None:

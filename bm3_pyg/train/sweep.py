@@ -28,6 +28,7 @@ from bm3_pyg.names import check_option
 from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.interrupt import StopFlag, stop_flag, terminable
 from bm3_pyg.train.run_files import (
+    SCHEMA,
     RunFiles,
     is_finished,
     is_run,
@@ -38,7 +39,6 @@ from bm3_pyg.train.run_files import (
 )
 from bm3_pyg.train.settings import split_settings
 
-SCHEMA = 1
 POLL_SECONDS = 0.2
 
 

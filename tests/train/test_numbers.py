@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 from bm3_pyg import BM3, TrainConfig, fit
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.models import MODELS
+from bm3_pyg.train.numbers import RunNumbers
 from bm3_pyg.train.settings import build_model
 
 CONFIG = TrainConfig(max_epochs=3, batch_size=100, lr=0.01, seed=7)
@@ -86,3 +87,19 @@ def test_the_callers_numbers_go_on(small_data: HeteroData, name: str) -> None:
     begin()
     fit(build_model(small_data, {}, 5, "cpu", name), small_data, CONFIG, verbose=False)
     assert drawn() == expected
+
+
+def test_a_run_on_a_gpu_from_before_runs_had_numbers_of_their_own_goes_on_from_those_of_its_gpu() -> None:
+    class OnSecondGPU:
+        device = torch.device("cuda:1")
+        state: Tensor
+
+        def set_state(self, state: Tensor) -> None:
+            self.state = state
+
+    numbers = RunNumbers(0, torch.device("cpu"), shares=False)
+    generator: Any = OnSecondGPU()
+    numbers.generator = generator
+    states = [torch.full((16,), gpu, dtype=torch.uint8) for gpu in range(2)]
+    numbers.load_state_dict({"rng": torch.zeros(5056, dtype=torch.uint8), "cuda_rng": states})
+    assert generator.state.equal(states[1])
