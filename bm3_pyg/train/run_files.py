@@ -362,8 +362,8 @@ def _source() -> Check:
 
 
 def _name(value: Any, where: str) -> Any:
-    """The name of a class in lower case."""
-    return value if re.fullmatch(r"\w+", text(value, where)) else plain.fault(where, value, "a model's name")
+    """The name of a model, or of a class of one's own: in lower case, or in full (``module.outer.<locals>.Class``)."""
+    return value if re.fullmatch(r"[\w.<>]+", text(value, where)) else plain.fault(where, value, "a model's name")
 
 
 def _check_options(section: Mapping[str, Any], path: Path) -> None:
