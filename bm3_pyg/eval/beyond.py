@@ -8,6 +8,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.metrics import LinkPredCoverage
 
 from bm3_pyg.data import edges_of
+from bm3_pyg.data.edges import count
+from bm3_pyg.eval.ranking import Ragged
 
 NONE = torch.empty(2, 0, dtype=torch.long)
 
@@ -47,8 +49,8 @@ def _coverage(listed: Tensor, num_items: int) -> float:
 
 def _popularity(ids: Tensor, lengths: Tensor, data: HeteroData) -> float:
     """LinkPredAveragePopularity's value, of lists of any lengths, in double precision."""
-    edges = edges_of(data, "train").unique(dim=1)
-    popularity = torch.bincount(edges[1], minlength=data["item"].num_nodes + 1).double()  # 0 where nothing is listed
+    training = Ragged.of(edges_of(data, "train"), count(data, "user"), count(data, "item"))
+    popularity = training.items.bincount(minlength=count(data, "item") + 1).double()  # 0 where nothing is listed
     listed = lengths > 0
     if not listed.any():
         return 0.0

@@ -68,7 +68,7 @@ def offer(
     ids = users.new_full((users.numel(), k), -1)
     scores = torch.full((users.numel(), k), float("-inf"))
     ids[~popular], scores[~popular] = recommend(model, users[~popular], k, seen, allowed)
-    if cold != "only":
+    if cold != "only" and popular.any():
         ids[popular], scores[popular] = recommend(Popularity.from_data(data), users[popular], k, seen, allowed)
     if without := int(popular.sum()):
         instead = "nothing" if cold == "only" else "the most popular items"

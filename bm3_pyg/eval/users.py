@@ -13,11 +13,21 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
+from bm3_pyg.data.edges import count
 from bm3_pyg.errors import check_number
 from bm3_pyg.eval.beyond import beyond_accuracy
 from bm3_pyg.eval.cold import held_out_scorer, held_out_task
 from bm3_pyg.eval.metrics import measured, metrics_at
-from bm3_pyg.eval.ranking import MEMORY_MB, RankingTask, best_items, block_size, check_sizes, device_of, ranking_task
+from bm3_pyg.eval.ranking import (
+    MEMORY_MB,
+    Ragged,
+    RankingTask,
+    best_items,
+    block_size,
+    check_sizes,
+    device_of,
+    ranking_task,
+)
 from bm3_pyg.files import atomic_file, write_text
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
@@ -99,7 +109,7 @@ def _users_table(ranked: _Ranked, data: HeteroData, k: Sequence[int]) -> pl.Data
     users = ranked.task.users
     columns = {
         "user": users,
-        "training_interactions": _degrees(data, 0, "user")[users],
+        "training_interactions": _degrees(data, "user")[users],
         "positives": ranked.task.positives.count()[users],
     }
     values = measured(metrics_at(k, NAMES), ranked.ids, ranked.task.positives.pairs(users))
@@ -115,13 +125,13 @@ def _positives_table(ranked: _Ranked, data: HeteroData, k: int) -> pl.DataFrame:
     columns = {
         "user": ranked.task.users[at],
         "item": items,
-        "training_interactions": _degrees(data, 1, "item")[items],
+        "training_interactions": _degrees(data, "item")[items],
         "hit": hits,
     }
     return pl.DataFrame({name: column.numpy() for name, column in columns.items()})
 
 
-def _degrees(data: HeteroData, end: int, kind: str) -> Tensor:
+def _degrees(data: HeteroData, kind: str) -> Tensor:
     """Training interactions of every user or item, repeated ones counted once."""
-    edges = edges_of(data, "train").unique(dim=1)
-    return torch.bincount(edges[end], minlength=data[kind].num_nodes)
+    training = Ragged.of(edges_of(data, "train"), count(data, "user"), count(data, "item"))
+    return training.count() if kind == "user" else training.items.bincount(minlength=count(data, "item"))

@@ -34,11 +34,12 @@ class Popularity(Model):
         if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
             found = f"{edge_index.dtype} {list(edge_index.shape)}"
             raise DataError(f"edge_index: got {found}, expected an integer tensor [2, E]")
-        items = edge_index.unique(dim=1)[1]
+        users, items = edge_index.long()
         if items.numel() and not 0 <= int(items.min()) <= int(items.max()) < num_items:
             wrong = items[(items < 0) | (items >= num_items)][0]
             raise DataError(f"edge_index: got item {int(wrong)}, expected ids from 0 to {num_items - 1}")
-        order = torch.bincount(items, minlength=num_items).argsort(descending=True, stable=True)
+        distinct = (users * num_items + items).unique() % num_items
+        order = torch.bincount(distinct, minlength=num_items).argsort(descending=True, stable=True)
         rank = torch.empty_like(order)
         rank[order] = torch.arange(num_items, device=order.device)
         self.num_items = num_items
