@@ -82,7 +82,7 @@ def _fast_ratings(chunk: bytes) -> pl.DataFrame | None:
 def _fast_reviews(chunk: bytes) -> pl.DataFrame | None:
     try:
         columns = pl.read_ndjson(chunk, schema=KEYS)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, RuntimeError):  # the last is older polars'
         return None
     return columns.select(pl.col(key).cast(SCHEMA[name]).alias(name) for key, name in zip(KEYS, SCHEMA, strict=True))
 
