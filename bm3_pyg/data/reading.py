@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 import subprocess
@@ -180,18 +181,25 @@ def parse_parquet(raw: bytes) -> pl.DataFrame:
     """The table in a Parquet file that may be damaged.
 
     Some damage has polars end the process ("memory allocation of 2305843009213693944 bytes failed"), so the first to
-    read the file is another one.
+    read the file is another one; the same bytes are not tried again.
 
     Raises:
         ValueError: It cannot be read.
     """
-    code = "import io, sys, polars; polars.read_parquet(io.BytesIO(sys.stdin.buffer.read()))"
-    tried = subprocess.run([sys.executable, "-c", code], input=raw, capture_output=True)
-    if tried.returncode < 0:
-        raise ValueError("damaged: reading it ended the process")
-    if tried.returncode:
-        raise ValueError(tried.stderr.decode(errors="replace").strip().rpartition("\n")[2].partition(": ")[2])
+    digest = hashlib.sha256(raw).digest()
+    if digest not in _sound:
+        code = "import io, sys, polars; polars.read_parquet(io.BytesIO(sys.stdin.buffer.read()))"
+        tried = subprocess.run([sys.executable, "-c", code], input=raw, capture_output=True)
+        if tried.returncode < 0:
+            raise ValueError("damaged: reading it ended the process")
+        if tried.returncode:
+            raise ValueError(tried.stderr.decode(errors="replace").strip().rpartition("\n")[2].partition(": ")[2])
+        _sound.add(digest)
     return pl.read_parquet(io.BytesIO(raw))
+
+
+_sound: set[bytes] = set()
+"""SHA-256 of the Parquet files that another process has read."""
 
 
 def _is_row(frame: pl.DataFrame) -> bool:
