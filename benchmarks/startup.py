@@ -60,7 +60,8 @@ def main() -> None:
     bm3 = [sys.executable, "-m", "bm3_pyg.cli"]
     with TemporaryDirectory() as name:
         folder = Path(name)
-        subprocess.run([*bm3, *["train", "demo", "--set", "max_epochs=1", "--out", "run"]], cwd=folder, check=True)
+        first = [*bm3, "train", "demo", "--set", "max_epochs=1", "--out", "run"]
+        subprocess.run(first, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
         rows: list[tuple[str, float]] = []
         for what, code in IMPORTS.items():
             rows.append((f"import: {what}", cpu_seconds([sys.executable, "-c", code], folder, repeats)))

@@ -74,7 +74,9 @@ def add_columns(group: Any) -> None:
     group.add_argument("--time-column", metavar="NAME")
     group.add_argument("--rating-column", metavar="NAME")
     group.add_argument("--label-column", metavar="NAME", help="column with train, val, test or 0, 1, 2")
-    group.add_argument("--id-column", metavar="NAME", help="item ids in --items and --features (default: as above)")
+    group.add_argument(
+        "--id-column", metavar="NAME", help="item ids in --items and --features (default: --item-column)"
+    )
     group.add_argument("--columns", metavar="NAME,NAME", help="names of all columns, for text without a header")
 
 

@@ -146,7 +146,7 @@ def _train(args: argparse.Namespace) -> None:
         saved = read_config(Path(args.out))
     elif args.out is not None:
         if is_taken(args.out):
-            raise RunError(f"{args.out}: exists already; resume it, or choose another folder")
+            raise RunError(f"{args.out}: exists already; resume it (--resume), or choose another folder")
         check_place(args.out)
     if args.source is None and not (saved and saved["dataset"]["source"]):
         raise ConfigError("bm3 train: expected a dataset, a PATH or NAME")

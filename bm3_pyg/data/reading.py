@@ -24,6 +24,7 @@ from bm3_pyg.data.delimited import parse_delimited
 from bm3_pyg.data.jsonl import parse_jsonl
 from bm3_pyg.errors import LONGEST, DataError, named, shown
 
+OPTIONS = {"user": "--user-column", "item": "--item-column, or --id-column of items and features"}
 NOTHING = ("NA", "N/A", "null", "NULL", "None")  # what tools write where a number is missing
 
 
@@ -105,6 +106,8 @@ def column(table: Table, name: str) -> pl.Series:
     )
     if table.lines is not None and _is_row(table.frame):
         message += "; is there no header? Then name all columns in their order: columns=user,item,... (--columns)"
+    elif name in OPTIONS:
+        message += f"; say what yours is called ({OPTIONS[name]})"
     raise DataError(message)
 
 
@@ -157,7 +160,7 @@ def floats(table: Table, name: str) -> NDArray[np.float32]:
     numbers = values.cast(pl.Float32, strict=False)
     if numbers.null_count() > values.null_count() and values.dtype == pl.String:
         values = values.set(values.is_in(NOTHING), None)
-    refuse_new_nulls(table, name, values, numbers, "a number")
+    refuse_new_nulls(table, name, values, numbers, "a number with a decimal point")
     return numbers.to_numpy()
 
 

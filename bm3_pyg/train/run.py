@@ -319,7 +319,7 @@ def check_new(path: Path) -> None:
 
 def _refuse_taken(path: Path) -> None:
     if is_taken(path):
-        raise RunError(f"{path}: exists already; resume it, or choose another folder")
+        raise RunError(f"{path}: exists already; resume it (--resume), or choose another folder")
 
 
 def _check_trained_with(settings: dict[str, Any], name: str, model: Any, run: Path) -> None:

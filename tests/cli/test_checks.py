@@ -73,7 +73,7 @@ CASES = {
     "recommend run --candidates no.txt": "no.txt: no such file",
     "recommend run --new-users no.csv": "no.csv: no such file",
     "recommend run --new-users clicks.csv --cold": "--new-users: got it with",
-    "recommend run --new-users other.csv": "no column 'user'",
+    "recommend run --new-users other.csv": "say what yours is called (--user-column)",
     "recommend run --out lists.xlsx": "lists.xlsx: got suffix '.xlsx'",
     "recommend run --out file/lists.csv": "file/lists.csv: cannot be written",
     "recommend run --k -3": "--k: got -3",

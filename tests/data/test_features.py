@@ -140,7 +140,7 @@ def test_integer_ids_match_text_ids(tmp_path: Path) -> None:
         ("item,x,y\na,1,\nb,,2\nq,1,2\n", ": every row of an item has an empty cell"),
         ("item,x\nq,1\nr,2\n", ": item is 'q' in the first row and none is an item of the data, .* such as 'a'"),
         ("item\na\n", ": no column beside 'item', expected features"),
-        ("id,x\na,1\n", ": no column 'item'; found id, x"),
+        ("id,x\na,1\n", ": no column 'item'; found id, x; say what yours is called .*--id-column"),
         ('item,t,x\na,"a\nb",1\nb,,2\nc,,oops\n', ": line 2: t is 'a\\\\nb', expected a number"),
         ('item,x\na,1\nb,oops\nc,"2"\n', ": line 3: x is 'oops', expected a number"),
         ("item,x,x\na,1,2\n", ": column 'x' stands twice in the header"),
