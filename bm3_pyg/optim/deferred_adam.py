@@ -231,8 +231,10 @@ def build_optimizer(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer
 
 
 def check_precision(model: nn.Module) -> None:
-    """Raise :class:`ConfigError` if a parameter to train is in half precision, where Adam's small moves are lost."""
+    """Raise :class:`ConfigError` if a parameter to train cannot be: Adam's small moves are lost in half precision."""
     for name, param in model.named_parameters():
+        if param.requires_grad and param.is_inference():
+            raise ConfigError(f"{name}: was made under torch.inference_mode, expected a model made outside of it")
         if param.requires_grad and param.dtype in (torch.float16, torch.bfloat16):
             raise ConfigError(
                 f"{name}: is {param.dtype}, expected torch.float32 or torch.float64 to be trained "

@@ -114,8 +114,8 @@ def fit(
         The result; ``model`` then holds the selected weights.
 
     Raises:
-        ConfigError: if ``model`` is no recommender, has parameters but no loss or in half precision, or draws from
-            PyTorch's global random numbers outside the main thread.
+        ConfigError: if ``model`` is no recommender, has parameters but no loss, in half precision or made in inference
+            mode, or draws from PyTorch's global random numbers outside the main thread.
         RunError: if ``out`` exists and ``resume`` is false, or belongs to another run.
         WriteError: if ``out`` cannot be written, for example because the disk is full; what was saved before stays.
         TrainingError: if the loss is not finite; the checkpoints before it stay.
@@ -126,7 +126,7 @@ def fit(
     model = to_train(model)
     check_precision(model)
     opened = nullcontext() if out is None else RunFolder.open(Path(out), model, data, config, resume)
-    with opened as folder:
+    with opened as folder, torch.inference_mode(False), torch.enable_grad():
         return _run(model, data, config, folder, callbacks, verbose)
 
 

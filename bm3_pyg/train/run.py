@@ -284,11 +284,8 @@ def _check_best(best: dict[str, Any], config: dict[str, Any], files: RunFiles) -
     width = section["options"].get("embedding_dim")  # before anything of that size is made
     if width is not None and not any(width in getattr(weights, "shape", ()) for weights in best["model"].values()):
         raise RunError(f"{path}: does not fit config.yaml (no weights of embedding_dim {width})")
-    if is_finished(files.path) and best["epoch"] != (epoch := files.metrics()["best_epoch"]):
-        raise RunError(
-            f"{path}: of epoch {best['epoch']}, expected epoch {epoch} as in metrics.json; if the run was extended, "
-            "resume it to its end"
-        )
+    if is_finished(files.path):
+        files.check_epoch(best["epoch"])
 
 
 def _build(section: dict[str, Any], data: HeteroData, path: Path, given: dict[str, Any]) -> Any:

@@ -209,10 +209,29 @@ class RunFiles:
             raise RunError(f"{path}: best_epoch: got {metrics['best_epoch']}, which history.jsonl does not have")
         if record.get("val", {}) != metrics["val"]:
             raise RunError(f"{path}: val: not the figures of epoch {metrics['best_epoch']} in history.jsonl")
+        if os.path.lexists(self.path / "best.pt"):  # a report can be made anew after weights were deleted
+            self.check_best()
         environment = self.environment()
         if self.sealed is None and (tables := self.tables()) is not None:
             self.check_test(metrics["test"], tables[0], environment)
         return Result(config, environment, metrics, history)
+
+    def check_best(self) -> None:
+        """best.pt is the one that metrics.json speaks of: as it was sealed, or of the same epoch."""
+        if "best.pt" in (self.sealed or ()):
+            self._checked("best.pt")
+        else:
+            import torch
+
+            self.check_epoch(self.best(torch.device("cpu"))["epoch"])
+
+    def check_epoch(self, epoch: int) -> None:
+        """A finished run was tested with the weights of ``epoch``."""
+        if epoch != (tested := self.metrics()["best_epoch"]):
+            raise RunError(
+                f"{self.path / 'best.pt'}: of epoch {epoch}, expected epoch {tested} as in metrics.json; if the run "
+                "was extended, resume it to its end"
+            )
 
     def check_test(self, test: Mapping[str, float], users: pl.DataFrame, environment: Mapping[str, Any]) -> None:
         """The test figures are the means of the per-user file, which was ranked anew: a GPU need not repeat itself."""

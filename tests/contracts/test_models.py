@@ -156,6 +156,24 @@ def test_half_precision_ranks_and_is_refused_in_training(
 
 
 @every_trainable
+def test_training_goes_on_where_gradients_are_off(some_data: HeteroData, name: str) -> None:
+    expected = trained(some_data, name)
+    for without in (torch.no_grad, torch.inference_mode):
+        model = build(some_data, name)
+        with without():
+            fit(model, some_data, CONFIG, verbose=False)
+        assert_same_module(model, expected)
+
+
+@every_trainable
+def test_a_model_made_in_inference_mode_is_refused_in_training(some_data: HeteroData, name: str) -> None:
+    with torch.inference_mode():
+        model = build(some_data, name)
+    with pytest.raises(ConfigError, match=r"was made under torch\.inference_mode"):
+        fit(model, some_data, CONFIG, verbose=False)
+
+
+@every_trainable
 def test_autocast_changes_nothing(some_data: HeteroData, name: str) -> None:
     plain, cast = build(some_data, name), build(some_data, name)
     expected = a_step(plain, some_data)

@@ -306,7 +306,7 @@ READERS = {
     "config.yaml": ("evaluate", "report"),
     "metrics.json": ("report",),
     "seal.json": ("similar",),
-    "best.pt": ("export",),
+    "best.pt": ("export", "report"),
     "last.pt": (),
 }
 

@@ -74,3 +74,10 @@ def test_a_setting_of_a_newer_version_is_refused(old: Path) -> None:
     config.write_text(config.read_text() + "  warm_up: 3\n")
     with pytest.raises(RunError, match=r"config\.yaml: train: unknown key 'warm_up'"):
         load_run(old, data=load_dataset(OLD / "shop"))
+
+
+def test_its_figures_are_not_reported_beside_weights_of_another_epoch(old: Path) -> None:
+    best = torch.load(old / "best.pt", weights_only=True)
+    torch.save({**best, "epoch": best["epoch"] + 4}, old / "best.pt")
+    with pytest.raises(RunError, match=rf"best\.pt: of epoch {best['epoch'] + 4}, expected epoch {best['epoch']}"):
+        gather([old])
