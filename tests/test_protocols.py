@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -108,7 +110,7 @@ def modes(model: nn.Module) -> list[bool]:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_ranking_and_training_give_every_module_its_mode_back(training: bool) -> None:
-    model = nn.Module()
+    model: Any = nn.Module()
     model.inner = nn.Sequential(nn.Dropout(), nn.Sequential(nn.BatchNorm1d(2), nn.Dropout()))
     model.scorer = popularity().scorer
     model.train(training)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ def test_the_example_recommends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     example = BLOCKS[0].replace("patience=20", "max_epochs=2")
     assert example != BLOCKS[0]
     assert len(example.strip().splitlines()) <= 13
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(example, names)
     indices, items = names["indices"], names["items"]
     assert isinstance(indices, torch.Tensor)

@@ -21,7 +21,12 @@ LINES = "".join(f"{user},{item},5.0\n" for user, item in PAIRS)
 def through_a_pipe(text: str) -> str:
     """What a shell gives a command for ``<(...)``."""
     reading, writing = os.pipe()
-    threading.Thread(target=lambda: (os.write(writing, text.encode()), os.close(writing)), daemon=True).start()
+
+    def write() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(text.encode())
+
+    threading.Thread(target=write, daemon=True).start()
     return f"/dev/fd/{reading}"
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from bm3_pyg.cli.terminal import OutputError, line, printable, printing
+from bm3_pyg.cli.terminal import OutputError, line, printing
+from bm3_pyg.escape import printable
 
 Run = Callable[..., tuple[int, str, str]]
 EVIL = "x\x1b]0;title\x07\x1b[2J\x9b1A\x7f\u202e\u2028"

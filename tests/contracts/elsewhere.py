@@ -27,25 +27,27 @@ class Remote(Tensor):
     """A tensor "on a GPU"; ``inside`` is on the CPU."""
 
     inside: Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
-    device = property(lambda self: THERE)  # type: ignore[assignment]
-    is_cuda = property(lambda self: True)  # type: ignore[assignment]
-    is_cpu = property(lambda self: False)  # type: ignore[assignment]
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    device = property(lambda self: THERE)
+    is_cuda = property(lambda self: True)
+    is_cpu = property(lambda self: False)
 
     @staticmethod
     def __new__(cls, inside: Tensor) -> Remote:
         strides = inside.stride() if inside.layout == torch.strided else None
         remote: Remote = Tensor._make_wrapper_subclass(
-            cls, inside.shape, strides=strides, dtype=inside.dtype, device="meta"
+            cls, inside.shape, strides=strides, dtype=inside.dtype, device=torch.device("meta")
         )
         remote.inside = inside
         return remote
 
-    def __repr__(self, *, tensor_contents: Any = None) -> str:
+    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"Remote({self.inside!r})"
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return run(func, args, kwargs or {})
 
 
@@ -87,14 +89,14 @@ def inside(value: Any) -> Any:
 
 @contextmanager
 def elsewhere() -> Iterator[None]:
-    make = Tensor._make_wrapper_subclass
+    make: Any = Tensor._make_wrapper_subclass
 
     def made(cls: type, *args: Any, device: Any, **kwargs: Any) -> Tensor:  # autograd asks CUDA for its streams
         kind = torch.device(device).type
         tensor: Tensor = make(cls, *args, device="meta" if kind == "cuda" else device, **kwargs)
         return tensor
 
-    with pytest.MonkeyPatch.context() as patch, Elsewhere():
+    with pytest.MonkeyPatch.context() as patch, Elsewhere():  # type: ignore[no-untyped-call]
         patch.setattr(Tensor, "_make_wrapper_subclass", staticmethod(made))
         patch.setattr(RowGradient, "device", THERE)
         patch.setattr(torch.cuda, "_lazy_init", lambda: None)

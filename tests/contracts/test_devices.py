@@ -49,7 +49,8 @@ class Encoder(nn.Module):
         self.linear = nn.Linear(8, 8)
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        return self.linear(x).index_add(0, edge_index[0], x[edge_index[1]])
+        moved: Tensor = self.linear(x).index_add(0, edge_index[0], x[edge_index[1]])
+        return moved
 
 
 def build(data: HeteroData, variant: str) -> Any:
@@ -221,13 +222,14 @@ def test_mixed_devices_are_noticed() -> None:
     near = torch.arange(4)
     with elsewhere():
         far = near.to(THERE)
-        for call in (
+        calls: tuple[Callable[[], Tensor], ...] = (
             lambda: far + near,
             lambda: near[far],
             lambda: far.index_select(0, near),
             lambda: torch.cat([far, near]),
             lambda: near.index_copy_(0, far, far),
-        ):
+        )
+        for call in calls:
             with pytest.raises(RuntimeError, match="mixes devices"):
                 call()
         assert (far[near] + 1).device == far.device == torch.zeros(2, device=THERE).device

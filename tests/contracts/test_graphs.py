@@ -156,7 +156,7 @@ def test_figures_of_a_subgraph_are_those_of_its_own_dataset() -> None:
     assert not seen & {(int(user), item) for user, items in zip(users, lists.tolist(), strict=True) for item in items}
 
 
-class Kept(InMemoryDataset):
+class Kept(InMemoryDataset):  # type: ignore[misc]
     """What PyG's datasets keep in memory."""
 
     def __init__(self, graphs: list[HeteroData]) -> None:
@@ -251,7 +251,7 @@ def test_random_link_split_splits_the_training_interactions(data: HeteroData) ->
         assert evaluate(BM3.from_data(found), found)
 
 
-class Neighbours(BaseSampler):
+class Neighbours(BaseSampler):  # type: ignore[misc]
     """Users and every item of theirs, in the order of appearance: what PyG's own samplers give, without pyg-lib."""
 
     edge_permutation = None
@@ -340,7 +340,7 @@ def test_numbers_that_lead_nowhere_are_refused(data: HeteroData) -> None:
     with pytest.raises(DataError, match="the nodes were renumbered"):
         edges_of(unknown, "val")
     with pytest.raises(DataError, match="got a Data, expected a HeteroData"):
-        edges_of(data.to_homogeneous(), "train")  # type: ignore[arg-type]
+        edges_of(data.to_homogeneous(), "train")
 
 
 @pytest.mark.parametrize("format", ["mmrec", "parquet"])

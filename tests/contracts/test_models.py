@@ -206,7 +206,7 @@ def test_float64_by_default(some_data: HeteroData, name: str) -> None:
 
 @every_model
 def test_a_compiled_module_is_the_module_inside(some_data: HeteroData, name: str, tmp_path: Path) -> None:
-    compiled = torch.compile(build(some_data, name), backend="eager")
+    compiled: Any = torch.compile(build(some_data, name), backend="eager")
     result = fit(compiled, some_data, CONFIG, tmp_path / "run", verbose=False)
     loaded, _ = load_run(tmp_path / "run", data=some_data)
     assert evaluate(loaded, some_data) == evaluate(compiled, some_data) == result.test
@@ -229,6 +229,7 @@ def test_a_compiled_loss_is_the_loss(some_data: HeteroData, name: str) -> None:
 
 @every_model
 def test_a_class_of_ones_own_is_loaded_into_an_object_of_it(some_data: HeteroData, name: str, tmp_path: Path) -> None:
+    own: Any
     for own in (type("Mine", (MODELS[name],), {}), type(MODELS[name].__name__, (MODELS[name],), {})):
         run = tmp_path / own.__name__
         model = own.from_data(some_data)
@@ -237,7 +238,7 @@ def test_a_class_of_ones_own_is_loaded_into_an_object_of_it(some_data: HeteroDat
             load_run(run, data=some_data)
         with pytest.raises(RunError, match=f"got a {name}$"):
             load_run(run, data=some_data, model=build(some_data, name))
-        loaded, _ = load_run(run, data=some_data, model=own.from_data(some_data))
+        loaded: Any = load_run(run, data=some_data, model=own.from_data(some_data))[0]
         assert type(loaded) is own
         assert evaluate(loaded, some_data) == result.test
 

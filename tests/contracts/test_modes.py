@@ -21,12 +21,15 @@ from bm3_pyg.train.export import export_embeddings
 class Encoder(nn.Module):
     """Random and with statistics that move, in training mode."""
 
+    inside: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.inside = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.BatchNorm1d(8))
 
     def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        return x + self.inside(x)
+        moved: Tensor = x + self.inside(x)
+        return moved
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def demo() -> HeteroData:
 def model_of(data: HeteroData) -> BM3:
     torch.manual_seed(0)
     model = BM3.from_data(data, embedding_dim=8, encoder=Encoder())
-    assert model.encoder is not None
+    assert isinstance(model.encoder, Encoder)
     model.encoder.inside[3].eval()  # someone has frozen these statistics
     return model
 
@@ -83,7 +86,7 @@ def test_a_ranking_is_repeatable_and_moves_nothing(demo: HeteroData, name: str, 
 
 def test_training_moves_what_trains_and_gives_the_modes_back(demo: HeteroData, tmp_path: Path) -> None:
     model = model_of(demo)
-    assert model.encoder is not None
+    assert isinstance(model.encoder, Encoder)
     statistics = [copy.deepcopy(model.encoder.inside[place].running_mean) for place in (1, 3)]
     modes = [module.training for module in model.modules()]
     result = fit(model, demo, TrainConfig(max_epochs=2, batch_size=8192), tmp_path / "run", verbose=False)

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -153,6 +154,8 @@ TEXT: dict[str, Damage] = {
     "a long number": raw(lambda found: b'{"schema": ' + b"9" * 5000 + b"}"),
     "an escape": raw(lambda found: b'{"\x1b[31m\\u001b": 1}'),
 }
+SEEDS: tuple[Any, ...] = ("abc", -1, 10**40, 1.5, None, [])
+FIGURES: tuple[Any, ...] = ("a", None, [], -0.1, 1.5, 10**40)
 CONFIG: dict[str, Damage] = {
     "a comment that is not UTF-8": raw(lambda found: b"# caf\xe9\n" + found),
     "laughs": raw(lambda found: LAUGHS.encode() + found),
@@ -180,16 +183,14 @@ CONFIG: dict[str, Damage] = {
     "many layers": tree(put("model", "options", "num_layers", value=10**9)),
     "many modalities": tree(put("model", "options", "modalities", value=["image", "image"])),
     "a nested option": tree(put("model", "options", "dropout", value=[[1]])),
-    **{f"seed {value!r}": tree(put("train", "seed", value=value)) for value in ("abc", -1, 10**40, 1.5, None, [])},
+    **{f"seed {value!r}": tree(put("train", "seed", value=value)) for value in SEEDS},
     **{f"lr {value!r}": tree(put("train", "lr", value=value)) for value in ("abc", -1, float("nan"), float("inf"))},
     "batch_size": tree(put("train", "batch_size", value=10**30)),
     "mask": tree(put("train", "mask", value="none")),
     "patients": tree(put("train", "patients", value=3)),
 }
 METRICS: dict[str, Damage] = {
-    **{
-        f"recall {value!r}": tree(put("test", "recall@20", value=value)) for value in ("a", None, [], -0.1, 1.5, 10**40)
-    },
+    **{f"recall {value!r}": tree(put("test", "recall@20", value=value)) for value in FIGURES},
     "NaN": raw(lambda found: re.sub(rb'"recall@20": [0-9.]+', b'"recall@20": NaN', found)),
     "1e999": raw(lambda found: re.sub(rb'"recall@20": [0-9.]+', b'"recall@20": 1e999', found)),
     "a digit": tree(lambda found: found["test"].update({"recall@20": found["test"]["recall@20"] * 0.99})),
@@ -509,7 +510,7 @@ def test_a_thousand_damages(runs: Path, before: dict[str, Any]) -> None:
         folder = {"resume": "begun", "sweep": "sweep/itemknn/seed-0", "popular": "popular"}.get(use_, "run")
         names = sorted(path.name for path in (runs.with_name("whole") / folder).iterdir() if path.is_file())
         file, own = f"{folder}/{random.choice(names)}", Random(seed)
-        counts[outcome(runs, use_, file, lambda path, own=own: damage(path, own), before, seed % 2 == 0)] += 1
+        counts[outcome(runs, use_, file, partial(damage, random=own), before, seed % 2 == 0)] += 1
     for name in ("best.pt", "last.pt"):
         restore(runs)
         (runs / "run" / "seal.json").unlink()

@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def make_tar(path: Path, files: dict[str, bytes], kind: bytes = tarfile.REGTYPE,
     return path
 
 
-def check_refused(archive: Path, message: str, **bounds: int) -> None:
+def check_refused(archive: Path, message: str, **bounds: Any) -> None:
     """The error says why, and only what was there before is there."""
     folder = archive.parent / "out" / "raw"
     folder.parent.mkdir(exist_ok=True)

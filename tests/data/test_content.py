@@ -18,7 +18,7 @@ from bm3_pyg.data.reading import read_table
 from bm3_pyg.errors import DataError
 
 CLICKS = b"user,item\n" + b"".join(b"u%d,i%d\n" % (user, item) for user in range(4) for item in range(5))
-COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 Piped = Callable[[bytes], Path]
 
 

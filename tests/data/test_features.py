@@ -229,7 +229,7 @@ def test_features_need_names(tmp_path: Path, header: str, cells: str) -> None:
 def test_separators_at_the_ends_of_lines_are_no_feature(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.csv").write_text(text)
     values, missing, _, notes = read_features(tmp_path / "x.csv", "image", item="item", item_ids=ITEMS)
-    assert (values.tolist(), missing.any(), notes) == ([[1], [2], [3]], False, [])
+    assert (values.tolist(), bool(missing.any()), notes) == ([[1.0], [2.0], [3.0]], False, [])
 
 
 def test_lists_in_json_lines(tmp_path: Path) -> None:

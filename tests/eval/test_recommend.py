@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -77,12 +78,13 @@ def test_a_user_the_model_does_not_have_is_refused_without_a_dataset_too(fixed: 
 def test_ids_are_integers(fixed: Any, ids: Any, found: str) -> None:
     model = fixed(torch.randn(5, 6))
     model.embed = lambda: (torch.randn(5, 2), torch.randn(6, 2))
-    for what, call in (
+    calls: tuple[tuple[str, Callable[[], Any]], ...] = (
         ("user", lambda: recommend(model, ids)),
         ("candidate", lambda: recommend(model, [0], candidates=ids)),
         ("item", lambda: similar_items(model, ids)),
         ("candidate", lambda: similar_items(model, [0], candidates=ids)),
-    ):
+    )
+    for what, call in calls:
         with pytest.raises(DataError, match=f"^{what}: got {found}"):
             call()
 

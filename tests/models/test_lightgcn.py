@@ -35,7 +35,8 @@ def test_embeddings_are_those_of_pyg(ugly_edges: Edges, num_layers: int, seed: i
     torch.testing.assert_close(
         model.scorer()(torch.tensor([5, 3])).double(), expected[[5, 3]] @ expected[num_users:].T, rtol=1e-5, atol=1e-7
     )
-    torch.testing.assert_close(model.get_embedding(edge_index).double(), expected, rtol=1e-6, atol=1e-7)
+    own: Tensor = model.get_embedding(edge_index)  # type: ignore[operator]
+    torch.testing.assert_close(own.double(), expected, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize(("batch", "num_layers"), [(1, 2), (8, 2), (8, 0)])
@@ -59,6 +60,7 @@ def test_loss_and_gradients_are_those_of_pyg(ugly_edges: Edges, batch: int, num_
     torch.testing.assert_close(losses.total.double(), expected, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(losses.total, losses.ranking + 0.3 * losses.regularisation)
     gradient = model.embedding.weight.grad
+    assert gradient is not None
     torch.testing.assert_close(gradient.double(), twin.embedding.weight.grad, rtol=1e-5, atol=1e-7)
 
 

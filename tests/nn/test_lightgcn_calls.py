@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def test_parameters_are_drawn_anew() -> None:
 
 def test_edge_weights_are_refused_by_name() -> None:
     model, edges = script_models()
-    weight = torch.ones(40)
+    weight: Any = torch.ones(40)
     for call in (
         lambda: model.get_embedding(edges, weight),
         lambda: model(edges, edges, weight),
@@ -69,7 +70,7 @@ def test_edge_weights_are_refused_by_name() -> None:
         with pytest.raises(ConfigError, match="edge_weight: got one, expected None"):
             call()
     with pytest.raises(ConfigError, match=r"prob: got a Tensor.*edge_weight is a keyword here"):
-        model.predict_link(edges, edges, weight)  # type: ignore[arg-type]
+        model.predict_link(edges, edges, weight)
     with pytest.raises(DataError, match=r"src_index: got torch.float32 \[40\]"):
         model.recommend(edges, weight)
 

@@ -53,7 +53,7 @@ def prepared(archive: Path, root: Path, **options: Any) -> Path:
 def test_raw_files_in_several_folders_among_others(
     tmp_path: Path, raw: RawFiles, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    files = {
+    files: dict[str, bytes | Path] = {
         f"amazon/reviews/{raw.reviews.name}": raw.reviews,
         f"amazon/images/{raw.images.name}": raw.images,
         "amazon/reviews/reviews_Sports_and_Outdoors_5.json.gz": b"?",
