@@ -303,13 +303,16 @@ class _Loop:
     def begin(self, count: int) -> None:
         """Take up the state of last.pt, if there is one, of a run on ``count`` interactions, and then the folder."""
         assert self.folder is not None
-        if self.folder.has_last():
-            self._restore(count)
+        before = self._restore(count) if self.folder.has_last() else {}
         self.history = self.folder.begin(self.state.epoch, self.state.best_epoch, self.state.best)
+        epoch, last = self.state.epoch, before.get("max_epochs", self.state.epoch)
+        if self.history and not self.state.step and epoch % self.config.eval_every and epoch != last:
+            self.history[-1].pop("val", None)  # of an evaluation that a kill kept from last.pt
         self.saved_best = self.state.best_epoch
         self.progress.resume(self.history)
 
-    def _restore(self, count: int) -> None:
+    def _restore(self, count: int) -> dict[str, Any]:
+        """Take up the state of last.pt; the training settings it was written with, empty where it does not say."""
         assert self.folder is not None
         checkpoint, path = self.folder.load_last(self.device), self.folder.path / "last.pt"
         state, steps = State(**checkpoint["state"]), math.ceil(count / self.config.batch_size)
@@ -328,6 +331,8 @@ class _Loop:
                 f"expected at least {begun}"
             )
         self.state = state
+        settings: dict[str, Any] = checkpoint.get("settings", {}).get("train", {})
+        return settings
 
     def _evaluate_late(self) -> None:
         """Epochs end earlier than the run was begun with: the last one is evaluated too."""

@@ -25,6 +25,7 @@ from bm3_pyg.errors import InUseError, RunError, WriteError
 from bm3_pyg.files import append_text, locked_folder
 from bm3_pyg.models import Popularity
 from bm3_pyg.report.gather import gather
+from bm3_pyg.train.run import RunFolder
 
 RUN_FILES = {"config.yaml", "environment.json", "history.jsonl", "best.pt", "last.pt", "metrics.json", "seal.json"}
 RUN_FILES |= {"test_users.parquet", "test_positives.parquet", "beyond.json"}
@@ -143,6 +144,27 @@ def test_a_run_ended_earlier_than_it_was_begun_with(small_data: HeteroData, tmp_
     stopped(small_data, out, 20, after=4, eval_every=10)
     train(small_data, out, 4, resume=True, eval_every=10)
     train(small_data, whole, 4, eval_every=10)
+    assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    check_consistent(out, small_data)
+
+
+@pytest.mark.parametrize("eval_every", [3, 10])
+def test_a_kill_right_after_the_late_evaluation(
+    small_data: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eval_every: int
+) -> None:
+    """The history has it, last.pt does not: it is done again."""
+    out, whole = tmp_path / "run", tmp_path / "whole"
+
+    def kill(folder: RunFolder, checkpoint: dict[str, Any]) -> None:
+        raise Killed
+
+    stopped(small_data, out, 20, after=4, eval_every=eval_every)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_last", kill)
+        with pytest.raises(Killed):
+            train(small_data, out, 4, resume=True, eval_every=eval_every)
+    train(small_data, out, 4, resume=True, eval_every=eval_every)
+    train(small_data, whole, 4, eval_every=eval_every)
     assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
     check_consistent(out, small_data)
 
