@@ -110,7 +110,7 @@ def write_new_recommendations(
     names = pl.Series("user", [str(user) for user in histories], pl.String)
     if known := int((look_up(to_series(raw_ids(data, "user")), names) >= 0).sum()):
         tell(
-            f"{known:,} of {len(histories):,} new users are users of {data.name}, too: only the items given here count "
+            f"{known:,} of {len(histories):,} new users were there in training, too: only the items given here count "
             "for them, and those of the data may be offered again"
         )
     return write_table(_table(data, names, Offer(ids, scores, popular)), out)

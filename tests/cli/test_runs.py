@@ -97,12 +97,12 @@ def test_unknown_ids_are_left_out_and_counted(
     table = pl.read_parquet("new.parquet")
     assert table["user"].to_list() == ["anna", "anna", "ben", "ben"]
     assert table["score"].is_null().to_list() == [False, False, True, True]
-    assert "are users of demo" not in caplog.text
+    assert "there in training" not in caplog.text
     assert_refused(bm3(*new, "no.parquet", "--strict"), "item")
 
     Path("new.csv").write_text("user,item\nanna,1\n5,2\n")
     assert bm3(*new, "new.parquet")[0] == 0
-    assert "1 of 2 new users are users of demo, too" in caplog.text
+    assert "1 of 2 new users were there in training, too" in caplog.text
     Path("items.txt").write_text("1\nnothing\n")
     assert bm3("similar", trained, "--items", "items.txt", "--k", "1", "--out", "similar.csv")[0] == 0
     assert set(pl.read_csv("similar.csv")["item"]) == {1}
