@@ -305,9 +305,9 @@ class _Loop:
         assert self.folder is not None
         before = self._restore(count) if self.folder.has_last() else {}
         self.history = self.folder.begin(self.state.epoch, self.state.best_epoch, self.state.best)
-        epoch, last = self.state.epoch, before.get("max_epochs", self.state.epoch)
-        if self.history and not self.state.step and epoch % self.config.eval_every and epoch != last:
-            self.history[-1].pop("val", None)  # of an evaluation that a kill kept from last.pt
+        ends = self.state.epoch == self.config.max_epochs != before.get("max_epochs", self.config.max_epochs)
+        if ends and not self.state.step and self.state.epoch % self.config.eval_every:
+            self.history[-1].pop("val", None)  # of an evaluation that a kill kept from last.pt; it is done again
         self.saved_best = self.state.best_epoch
         self.progress.resume(self.history)
 
