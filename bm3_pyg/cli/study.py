@@ -73,14 +73,13 @@ def _report(args: argparse.Namespace) -> None:
     from bm3_pyg.report.gather import gather
 
     check_file(args.out, (".html",))
-    folders = [Path(run) for run in args.runs]
-    gather(folders)
+    found = gather(args.runs)
     data = None if args.data is None else load_dataset(args.data)
 
     from bm3_pyg.report.html import write_report
     from bm3_pyg.report.study import build_report
 
-    report = build_report(folders, title=args.title, data=data)
+    report = build_report(found, title=args.title, data=data)
     for warning in (*report.warnings, *(warning for section in report.sections for warning in section.warnings)):
         print(f"bm3: {line(warning)}", file=sys.stderr)
     for path in write_report(report, Path(args.out)):

@@ -25,7 +25,9 @@ Key = tuple[str, str]
 """Of a section: the dataset's fingerprint and the mask."""
 
 
-def build_report(paths: Sequence[str | Path], *, title: str | None = None, data: HeteroData | None = None) -> Report:
+def build_report(
+    paths: Sequence[str | Path] | Gathered, *, title: str | None = None, data: HeteroData | None = None
+) -> Report:
     """Read every run below ``paths`` and say what they say together.
 
     Runs on one dataset under one protocol make a section; those that differ in nothing but the seed make a row. Of a
@@ -33,7 +35,7 @@ def build_report(paths: Sequence[str | Path], *, title: str | None = None, data:
     others stand beside it. Runs that lack their per-user values get them, for which their dataset is loaded.
 
     Args:
-        paths: run folders, sweep folders, or folders of these.
+        paths: run folders, sweep folders, or folders of these, or what :func:`~bm3_pyg.report.gather.gather` found.
         title: of the report.
         data: the dataset of the runs, where it is not to be loaded from where it was.
 
@@ -41,7 +43,7 @@ def build_report(paths: Sequence[str | Path], *, title: str | None = None, data:
         RunError: a path is not there, or there is no finished run.
         ConfigError: SciPy is not installed.
     """
-    found = gather(paths)
+    found = paths if isinstance(paths, Gathered) else gather(paths)
     keys = _section_keys(found.every_run())
     sections = [_section(found, keys, key, data) for key in dict.fromkeys(keys.values())]
     names = list(dict.fromkeys(str(section.dataset["name"]) for section in sections))
