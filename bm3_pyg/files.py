@@ -170,13 +170,13 @@ def check_not_in_use(path: str | Path) -> None:
 
 def _lock(path: Path) -> int:
     """The handle that holds the lock of the folder ``path``."""
-    for _ in range(LOCK_ATTEMPTS):
+    for attempt in range(1, LOCK_ATTEMPTS + 1):
         with writing(path):
             try:
                 path.mkdir(parents=True, exist_ok=True)
                 handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
             except (FileNotFoundError, FileExistsError):
-                if path.is_file():
+                if path.is_file() or attempt == LOCK_ATTEMPTS:
                     raise
                 continue  # whoever held it has just removed the empty folder
         try:

@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from bm3_pyg.errors import WriteError
-from bm3_pyg.files import append_text, atomic_file, atomic_folder, clear_leftovers, is_taken, make_folder, write_text
+from bm3_pyg.files import (
+    append_text,
+    atomic_file,
+    atomic_folder,
+    clear_leftovers,
+    is_taken,
+    locked_folder,
+    make_folder,
+    write_text,
+)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -228,3 +237,9 @@ def test_many_threads_write_one_file(tmp_path: Path) -> None:
     assert not failures
     assert path.read_text() in [letter * 5000 for letter in "abcd"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc")
+def test_a_folder_that_cannot_be_made_is_not_said_to_be_in_use() -> None:
+    with pytest.raises(WriteError, match="/proc/run: "), locked_folder("/proc/run"):
+        pass
