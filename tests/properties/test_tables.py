@@ -7,12 +7,13 @@ import gzip
 import io
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from bm3_pyg import load_dataset
@@ -110,6 +111,7 @@ def test_lists_can_be_read_by_others(folder: Path, kind: str, rows: list[tuple[s
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         found = [tuple(json.loads(line)[name] for name in names) for line in lines]
     else:
+        assume(sys.version_info >= (3, 11) or not any("\0" in row[0] + row[2] for row in rows))  # csv refused it
         with path.open(encoding="utf-8", newline="") as file:
             header, *cells = csv.reader(file)
         assert header == names
