@@ -42,6 +42,9 @@ NO_SETTINGS = frozenset({"encoder"})
 WHOLE = 2**31
 """More than any count; what is below fits every integer that is computed with."""
 
+LARGE = 3e38
+"""What float32 can hold, nearly."""
+
 RANGES: Mapping[str, tuple[type, float, float]] = MappingProxyType(
     {
         "embedding_dim": (int, 1, 4097),
@@ -51,22 +54,22 @@ RANGES: Mapping[str, tuple[type, float, float]] = MappingProxyType(
         "item_neighbours": (int, 0, 10_001),
         "dropout": (float, 0, 1),
         "pruning": (float, 0, 1),
-        "image_weight": (float, 0, float("inf")),
-        "shrinkage": (float, 0, float("inf")),
-        "reg_weight": (float, 0, float("inf")),
-        "align_weight": (float, 0, float("inf")),
-        "mask_weight": (float, 0, float("inf")),
-        "mirror_weight": (float, 0, float("inf")),
-        "uniformity_weight": (float, 0, float("inf")),
-        "feature_weight": (float, 0, float("inf")),
+        "image_weight": (float, 0, LARGE),
+        "shrinkage": (float, 0, LARGE),
+        "reg_weight": (float, 0, LARGE),
+        "align_weight": (float, 0, LARGE),
+        "mask_weight": (float, 0, LARGE),
+        "mirror_weight": (float, 0, LARGE),
+        "uniformity_weight": (float, 0, LARGE),
+        "feature_weight": (float, 0, LARGE),
         "max_epochs": (int, 1, WHOLE),
         "min_epochs": (int, 0, WHOLE),
         "patience": (int, 1, WHOLE),
         "batch_size": (int, 1, WHOLE),
-        "lr": (float, 0, float("inf")),
+        "lr": (float, 0, LARGE),
         "eval_every": (int, 1, WHOLE),
         "seed": (int, 0, 2**32),
-        "checkpoint_seconds": (float, 0, float("inf")),
+        "checkpoint_seconds": (float, 0, LARGE),
     }
 )
 """Type, least value and the value that all are below, of every setting that is a number."""

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM ask training to stop between two steps; a second one stops at once. Elsewhere the first does."""
+"""Ctrl-C, SIGTERM and a closed terminal ask training to stop between two steps; a second one stops at once. Elsewhere
+the first does. ``nohup`` keeps its meaning: a SIGHUP that is ignored stays so."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ class StopFlag:
 
 @contextmanager
 def stop_flag() -> Iterator[StopFlag]:
-    """Within the context the first SIGINT or SIGTERM sets the flag. Outside the main thread it is never set."""
+    """Within the context the first SIGINT, SIGTERM or SIGHUP sets the flag. Outside the main thread it is never set."""
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
@@ -28,22 +29,27 @@ def stop_flag() -> Iterator[StopFlag]:
             raise KeyboardInterrupt
         flag.set = True
 
-    with _handled(handle, signal.SIGINT, signal.SIGTERM):
+    with _handled(handle, signal.SIGINT, signal.SIGTERM, *_hangup()):
         yield flag
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within the context, in the main thread, SIGTERM is as Ctrl-C: a KeyboardInterrupt, so that all is left clean."""
+    """Within the context, in the main thread, SIGTERM and SIGHUP are as Ctrl-C: a KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt("stopped by SIGTERM")
+        raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
 
-    with _handled(handle, signal.SIGTERM):
+    with _handled(handle, signal.SIGTERM, *_hangup()):
         yield
+
+
+def _hangup() -> tuple[signal.Signals, ...]:
+    """SIGHUP, unless it is ignored."""
+    return () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
 
 
 @contextmanager
