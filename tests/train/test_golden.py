@@ -9,6 +9,8 @@ import pytest
 from bm3_pyg.models import MODELS
 from tests.train.golden import EPOCHS, FILE, curve
 
+LOOSE = {"features": 1e-3}
+"""FREEDOM's loss on features hardly moves its weights, whose first steps are then rounding: 2e-4 with PyTorch 2.6."""
 GOLDEN = json.loads(FILE.read_text(encoding="utf-8"))
 
 
@@ -22,7 +24,9 @@ def test_curves_are_the_stored_ones(model: str, monkeypatch: pytest.MonkeyPatch)
     found = curve(model)
     assert len(found) == len(GOLDEN[model]) == EPOCHS[model]
     for epoch, (record, stored) in enumerate(zip(found, GOLDEN[model], strict=True), 1):
-        assert record["loss"] == pytest.approx(stored["loss"], rel=1e-5, abs=1e-9), epoch
+        assert record["loss"].keys() == stored["loss"].keys()
+        for name, value in stored["loss"].items():
+            assert record["loss"][name] == pytest.approx(value, rel=LOOSE.get(name, 1e-5), abs=1e-9), (epoch, name)
         assert record["val"] == pytest.approx(stored["val"], abs=1e-3), epoch
 
 
