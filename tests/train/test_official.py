@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import types
@@ -132,3 +133,16 @@ def test_a_flipped_bit_in_a_weight(small_data: HeteroData, tmp_path: Path, offic
     (tmp_path / "x.pth").write_bytes(raw)
     with pytest.raises(RunError, match=r"x\.pth: damaged"):
         read_official_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_flipped_bit_in_the_end_of_the_zip(tmp_path: Path) -> None:
+    """Every bit of its last records, where Python's zipfile may raise already when it is asked what the file is."""
+    path = tmp_path / "BM3.pth"
+    torch.save({"user_embedding.weight": torch.zeros(2, 3)}, path)
+    sound = path.read_bytes()
+    for place in range(len(sound) - 100, len(sound)):
+        for bit in range(8):
+            path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << bit]) + sound[place + 1 :])
+            with contextlib.suppress(RunError):
+                weights, _ = read_official_checkpoint(path)
+                assert torch.equal(weights["user_embedding.weight"], torch.zeros(2, 3))
