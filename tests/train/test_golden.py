@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 
 import pytest
 
 from bm3_pyg.models import MODELS
 from tests.train.golden import EPOCHS, FILE, curve
 
-LOOSE = {"features": 1e-3}
-"""FREEDOM's loss on features hardly moves its weights, whose first steps are then rounding: 2e-4 with PyTorch 2.6."""
+NUMBERS = tuple(map(int, version("torch").split("+")[0].split(".")[:2]))
 GOLDEN = json.loads(FILE.read_text(encoding="utf-8"))
 
 
@@ -20,13 +20,13 @@ def test_curves_are_the_stored_ones(model: str, monkeypatch: pytest.MonkeyPatch)
 
     Dropout masks differ from one kind of kernel to the other.
     """
+    if model == "freedom" and NUMBERS < (2, 13):
+        pytest.skip("older PyTorch has other exponential random numbers, by which edges are left out")
     monkeypatch.setenv("BM3_KERNELS", "numba")
     found = curve(model)
     assert len(found) == len(GOLDEN[model]) == EPOCHS[model]
     for epoch, (record, stored) in enumerate(zip(found, GOLDEN[model], strict=True), 1):
-        assert record["loss"].keys() == stored["loss"].keys()
-        for name, value in stored["loss"].items():
-            assert record["loss"][name] == pytest.approx(value, rel=LOOSE.get(name, 1e-5), abs=1e-9), (epoch, name)
+        assert record["loss"] == pytest.approx(stored["loss"], rel=1e-5, abs=1e-9), epoch
         assert record["val"] == pytest.approx(stored["val"], abs=1e-3), epoch
 
 
