@@ -17,11 +17,12 @@ test-long: $(VENV)/ready
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m long
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest tests/properties --hypothesis-profile=long
 
-# Files damaged at random, for so many seconds: make fuzz SECONDS=3600 SEED=1
+# Files damaged at random, for so many seconds, in so many ways at most: make fuzz SECONDS=3600 SEED=1 CASES=1000000
 SECONDS ?= 120
 SEED ?= 0
+CASES ?= 1000000
 fuzz: $(VENV)/ready
-	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.contracts.fuzz --seconds $(SECONDS) --seed $(SEED)
+	OMP_WAIT_POLICY=passive $(BIN)/python -m tests.contracts.fuzz --seconds $(SECONDS) --seed $(SEED) --cases $(CASES)
 
 # The tests under another Python, in an environment of its own: make test-python PYTHON=python3.12
 test-python: OWN = .venv-$(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")

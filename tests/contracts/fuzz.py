@@ -130,6 +130,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cases", type=int, default=sys.maxsize, help="at most, however fast the machine")
     parser.add_argument("--case", type=int, help="this one alone")
     parser.add_argument(
         "--only", nargs="+", choices=TARGETS, default=list(TARGETS), metavar="TARGET", help=", ".join(TARGETS)
@@ -156,8 +157,8 @@ def campaign(args: argparse.Namespace, folder: Path) -> collections.Counter[str]
     counts: collections.Counter[str] = collections.Counter()
     begun, last = time.monotonic(), -1
     wanted = [args.case] if args.case is not None else None
-    while time.monotonic() - begun < args.seconds:
-        cases = wanted or range(last + 1, sys.maxsize)
+    while time.monotonic() - begun < args.seconds and last + 1 < args.cases:
+        cases = wanted or range(last + 1, args.cases)
         pid, read = forked(lambda write, cases=cases: child(write, args.seed, cases, args.only, folder))
         current, ended = watch(read, counts, begun + args.seconds, args.verbose or wanted is not None)
         os.close(read)
