@@ -20,7 +20,6 @@ from bm3_pyg.errors import BM3Error
 from bm3_pyg.train.interrupt import terminable
 
 
-@terminable()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, by default that of the command line.
 
@@ -47,7 +46,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         logging.getLogger("bm3_pyg").setLevel(logging.ERROR if args.run in QUIET else logging.WARNING)
         for always in ("bm3_pyg.lists", "bm3_pyg.runs"):
             logging.getLogger(always).setLevel(logging.WARNING)
-        args.run(args)
+        with terminable():
+            args.run(args)
     except OutputError:
         raise
     except BM3Error as error:
@@ -62,11 +62,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(f"bm3: not enough memory ({line(error)[:200]})", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        try:
-            words = str(interrupt) or "interrupted"
-        except KeyboardInterrupt:  # polars lets one Ctrl-C come twice
-            words = "interrupted"
-        print(f"bm3: {line(words)}", file=sys.stderr)
+        print(f"bm3: {line(str(interrupt) or 'interrupted')}", file=sys.stderr)
         return 130
     return 0
 

@@ -1,14 +1,18 @@
 """Ctrl-C, SIGTERM and a closed terminal ask training to stop between two steps; a second one stops at once. Elsewhere
-the first does. ``nohup`` keeps its meaning: a SIGHUP that is ignored stays so."""
+the first does. ``nohup`` keeps its meaning: a signal that is ignored stays so."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass
@@ -18,7 +22,10 @@ class StopFlag:
 
 @contextmanager
 def stop_flag() -> Iterator[StopFlag]:
-    """Within the context the first SIGINT, SIGTERM or SIGHUP sets the flag. Outside the main thread it is never set."""
+    """Within the context the first SIGINT, SIGTERM or SIGHUP sets the flag. Outside the main thread it is never set.
+
+    Within :func:`terminable` it is set from the start if a signal has come before, and was swallowed.
+    """
     flag = StopFlag()
     if threading.current_thread() is not threading.main_thread():
         yield flag
@@ -29,32 +36,74 @@ def stop_flag() -> Iterator[StopFlag]:
             raise KeyboardInterrupt
         flag.set = True
 
-    with _handled(handle, signal.SIGINT, signal.SIGTERM, *_hangup()):
+    for around in map(signal.getsignal, SIGNALS):
+        if isinstance(around, _Interrupt) and around.words is not None:
+            around.over.set()
+            flag.set = True
+    with _handled(handle):
         yield flag
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Within the context, in the main thread, SIGTERM and SIGHUP are as Ctrl-C: a KeyboardInterrupt."""
+    """Within the context, in the main thread, SIGINT, SIGTERM and SIGHUP are a KeyboardInterrupt, and what they break
+    is one too.
+
+    An import is not interrupted, nor a compilation: half a module would stay behind, and C code swallows what Python
+    raises.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    interrupt = _Interrupt()
+    try:
+        with _handled(interrupt):
+            yield
+    except Exception as error:
+        if interrupt.words is None:
+            raise
+        raise KeyboardInterrupt(interrupt.words) from error
+    finally:
+        interrupt.over.set()
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
 
-    with _handled(handle, signal.SIGTERM, *_hangup()):
-        yield
+class _Interrupt:
+    """A handler that raises as soon as it may; a second signal does not wait for that."""
+
+    def __init__(self) -> None:
+        self.words: str | None = None
+        self.over = threading.Event()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        first = self.words is None
+        self.words = f"stopped by {signal.Signals(number).name}" if number != signal.SIGINT else "interrupted"
+        if first and _is_delicate(frame):
+            threading.Thread(target=self._send_again, args=(number,), daemon=True).start()
+        else:
+            raise KeyboardInterrupt(self.words)
+
+    def _send_again(self, number: int) -> None:
+        main = threading.main_thread().ident or 0
+        while not self.over.wait(0.02):
+            if not _is_delicate(sys._current_frames().get(main)):
+                signal.pthread_kill(main, number)
+                return
 
 
-def _hangup() -> tuple[signal.Signals, ...]:
-    """SIGHUP, unless it is ignored."""
-    return () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+def _is_delicate(frame: FrameType | None) -> bool:
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if name.startswith("<frozen importlib") or f"{os.sep}llvmlite{os.sep}" in name:
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
-def _handled(handle: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
-    previous = {number: signal.signal(number, handle) for number in numbers}
+def _handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """The signals that are not ignored go to ``handle``."""
+    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handle) for number in heard}
     try:
         yield
     finally:

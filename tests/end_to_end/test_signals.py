@@ -83,14 +83,14 @@ def test_training_stops_and_goes_on(tmp_path: Path, number: signal.Signals, epoc
     assert lines_of(out) == done + 2
 
 
-@pytest.mark.parametrize("after", [1.0, *(pytest.param(after, marks=LONG) for after in (0.2, 2.0, 3.0))])
+@pytest.mark.parametrize("after", [1.0, *(pytest.param(after / 4, marks=LONG) for after in range(1, 20))])
 def test_before_the_first_step_nothing_is_left_or_a_run_that_goes_on(tmp_path: Path, after: float) -> None:
     out = tmp_path / "run"
     process = start("train", "demo", "--out", str(out), *SETTINGS)
     time.sleep(after)
     process.terminate()
     _, errors = process.communicate(timeout=120)
-    assert process.returncode in (130, -signal.SIGTERM)  # the latter before the command has begun
+    assert process.returncode in (130, -signal.SIGTERM), errors  # the latter before the command has begun
     assert "Traceback" not in errors
     left = {path.name for path in out.iterdir()} if out.exists() else set()
     assert not left or "config.yaml" in left

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import threading
+import time
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -43,3 +49,55 @@ def test_outside_the_main_thread_nothing_is_installed() -> None:
     thread.start()
     thread.join()
     assert seen == [False]
+
+
+def kill_within(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
+    """Import a module that sends this process SIGTERM in its middle."""
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    return import_module(name)
+
+
+KILL = "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n"
+
+
+def test_an_import_is_not_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @terminable()
+    def command() -> None:
+        module = kill_within(KILL + "whole = True\n", tmp_path, monkeypatch, "interrupted_once")
+        assert module.whole
+        time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"):
+        command()
+    assert sys.modules["interrupted_once"].whole
+
+
+def test_a_second_signal_interrupts_an_import(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"), terminable():
+        kill_within(2 * KILL, tmp_path, monkeypatch, "interrupted_twice")
+    assert "interrupted_twice" not in sys.modules
+
+
+def test_what_a_signal_breaks_is_an_interrupt() -> None:
+    @terminable()
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise ImportError("half a module") from None
+
+    with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"):
+        command()
+    with pytest.raises(ImportError), terminable():
+        raise ImportError
+
+
+def test_a_signal_that_was_swallowed_stops_training() -> None:
+    with terminable():
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with stop_flag() as flag:
+            assert flag.set
+    with terminable(), stop_flag() as flag:
+        assert not flag.set
