@@ -76,7 +76,7 @@ def _in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _write(raw: Path, share: float) -> None:
-    from bm3_pyg.data.amazon.raw_planted import write_raw
+    from raw_amazon import write_raw
 
     users, items, interactions, ratings, meta_items = (
         max(1, round(share * number)) for number in (USERS, ITEMS, INTERACTIONS, RATINGS, META_ITEMS)

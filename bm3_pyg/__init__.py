@@ -2,8 +2,9 @@
 
 import os
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bm3_pyg.later import lazily
 
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     # Compiled loops alternate with PyTorch's operators on the same cores. Its idle threads should wait briefly: long
@@ -12,12 +13,16 @@ if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 if TYPE_CHECKING:
-    from bm3_pyg.data import load_dataset
+    from bm3_pyg.data.load import load_dataset
     from bm3_pyg.errors import BM3Error
-    from bm3_pyg.eval import evaluate, recommend
-    from bm3_pyg.nn import BM3, BM3LightGCN
-    from bm3_pyg.optim import build_optimizer
-    from bm3_pyg.train import TrainConfig, fit, load_run
+    from bm3_pyg.eval.ranking import evaluate
+    from bm3_pyg.models.bm3 import BM3
+    from bm3_pyg.models.bm3_lightgcn import BM3LightGCN
+    from bm3_pyg.optim.deferred_adam import build_optimizer
+    from bm3_pyg.serving.recommendations import recommend
+    from bm3_pyg.train.loop import fit
+    from bm3_pyg.train.run import load_run
+    from bm3_pyg.train.settings import TrainConfig
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,22 +37,18 @@ __all__ = [
     "load_run",
     "recommend",
 ]
-_HOMES = {
-    "BM3": "nn",
-    "BM3Error": "errors",
-    "BM3LightGCN": "nn",
-    "TrainConfig": "train",
-    "build_optimizer": "optim",
-    "evaluate": "eval",
-    "fit": "train",
-    "load_dataset": "data",
-    "load_run": "train",
-    "recommend": "eval",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Public names are imported when they are asked for, so that ``bm3 --help`` does not wait for PyTorch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "BM3": "bm3_pyg.models.bm3",
+        "BM3Error": "bm3_pyg.errors",
+        "BM3LightGCN": "bm3_pyg.models.bm3_lightgcn",
+        "TrainConfig": "bm3_pyg.train.settings",
+        "build_optimizer": "bm3_pyg.optim.deferred_adam",
+        "evaluate": "bm3_pyg.eval.ranking",
+        "fit": "bm3_pyg.train.loop",
+        "load_dataset": "bm3_pyg.data.load",
+        "load_run": "bm3_pyg.train.run",
+        "recommend": "bm3_pyg.serving.recommendations",
+    },
+)

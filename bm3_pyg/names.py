@@ -18,7 +18,7 @@ from bm3_pyg.errors import ConfigError, check_number, nearest, shown
 
 MODELS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "bm3": ("nn/bm3.py", "BM3"),
+        "bm3": ("models/bm3.py", "BM3"),
         "popularity": ("models/popularity.py", "Popularity"),
         "itemknn": ("models/itemknn.py", "ItemKNN"),
         "bprmf": ("models/bprmf.py", "BPRMF"),
@@ -35,7 +35,7 @@ SPLIT_RULES = ("random", "leave-one-out", "time", "global-time", "cold-items", "
 LIST_SUFFIXES = (".parquet", ".csv", ".jsonl")
 """What lists are written as."""
 
-TRAINING = ("train/config.py", "TrainConfig")
+TRAINING = ("train/settings.py", "TrainConfig")
 NO_SETTINGS = frozenset({"encoder"})
 """Options that a text cannot give: modules."""
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch_geometric.data import HeteroData
 
 from bm3_pyg import errors
-from bm3_pyg.report import content
+from bm3_pyg.study import content
 
 SHARED = Path(os.environ.get("BM3_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -153,3 +155,53 @@ def _full_section() -> content.Section:
 def _bare_section() -> content.Section:
     row = content.Row("BM3", "bm3", "", (0,), {"recall@20": _spread(0.1)}, {})
     return content.Section({"name": "other", "modalities": {"text": {"dim": 4}}}, (), (row,))
+
+
+class Fixed:
+    """A recommender with given scores [U, I]."""
+
+    def __init__(self, scores: torch.Tensor) -> None:
+        self.scores = scores
+
+    def scorer(self):  # type: ignore[no-untyped-def]
+        return lambda users: self.scores[users].clone()
+
+
+@pytest.fixture
+def fixed() -> type[Fixed]:
+    return Fixed
+
+
+@pytest.fixture
+def random_data():  # type: ignore[no-untyped-def]
+    """Builds data with users without positives, without training interactions, and with repeated edges."""
+
+    def build(num_users: int, num_items: int, density: float, seed: int) -> HeteroData:
+        generator = torch.Generator().manual_seed(seed)
+        split = torch.rand(num_users, num_items, generator=generator)
+        split[0] = 1.0
+        data = HeteroData()
+        data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
+        bounds = {"edge_index": (0.0, density), "val_edge_index": (density, 1.3 * density)}
+        bounds["test_edge_index"] = (1.3 * density, 1.6 * density)
+        for name, (low, high) in bounds.items():
+            edges = ((split >= low) & (split < high)).nonzero().T
+            edges = edges[:, torch.randperm(edges.size(1), generator=generator)]
+            data["user", "rates", "item"][name] = torch.cat([edges, edges[:, :2]], dim=1)
+        return data
+
+    return build
+
+
+@pytest.fixture
+def small_data() -> HeteroData:
+    """60 users, 40 items, all three splits, one modality."""
+    generator = torch.Generator().manual_seed(0)
+    split = torch.rand(60, 40, generator=generator)
+    data = HeteroData()
+    data["user"].num_nodes, data["item"].num_nodes = 60, 40
+    data["item"].image = torch.randn(40, 16, generator=generator)
+    for name, low in (("edge_index", 0.0), ("val_edge_index", 0.2), ("test_edge_index", 0.3)):
+        high = low + (0.2 if name == "edge_index" else 0.1)
+        data["user", "rates", "item"][name] = ((split >= low) & (split < high)).nonzero().T.contiguous()
+    return data

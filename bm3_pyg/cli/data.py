@@ -153,12 +153,12 @@ def _describe(args: argparse.Namespace) -> None:
 
     card = describe(data)
     if args.picture is not None:
-        from bm3_pyg.report.picture import dataset_picture
+        from bm3_pyg.study.picture import dataset_picture
 
         dataset_picture(data, Path(args.picture))
     if args.json:
         print(json.dumps(card, indent=2))
         return
-    from bm3_pyg.report import description
+    from bm3_pyg.study import description
 
     print(description(card))

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from torch_geometric.data import HeteroData
-
 from bm3_pyg.cli.checks import check_run, whole
 from bm3_pyg.errors import ConfigError, RunError, shown
 from bm3_pyg.names import SPLIT_RULES, WHOLE
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
 
 SOURCE_HELP = """\
 PATH is a folder in MMRec's layout (NAME.inter and *_feat.npy), or a CSV, TSV, JSON lines or Parquet table of

@@ -133,9 +133,8 @@ def _train(args: argparse.Namespace) -> None:
         args.parser.print_help()
         print(f"\n{settings_help(args.model or 'bm3')}")
         return
-    from bm3_pyg.train.config import TrainConfig
     from bm3_pyg.train.run_files import read_config
-    from bm3_pyg.train.settings import check_device, split_settings, with_preset
+    from bm3_pyg.train.settings import TrainConfig, check_device, split_settings, with_preset
 
     saved: dict[str, Any] = {}
     if args.out is not None:
@@ -170,7 +169,7 @@ def _train(args: argparse.Namespace) -> None:
     from bm3_pyg.eval import evaluate
     from bm3_pyg.eval.cold import cold_items, is_cold_split
     from bm3_pyg.models import Popularity
-    from bm3_pyg.report import metrics_table
+    from bm3_pyg.study import metrics_table
     from bm3_pyg.train import fit
     from bm3_pyg.train.settings import build_model
 
@@ -179,7 +178,7 @@ def _train(args: argparse.Namespace) -> None:
     check_place(out)
     callbacks = []
     if args.tensorboard:
-        from bm3_pyg.train.tensorboard import tensorboard
+        from bm3_pyg.train.progress import tensorboard
 
         callbacks.append(tensorboard(out / "tensorboard"))
     result = fit(model, data, config, out, resume=args.resume, callbacks=callbacks)
@@ -214,9 +213,9 @@ def _evaluate(args: argparse.Namespace) -> None:
     from bm3_pyg.data import index_of
     from bm3_pyg.eval import evaluate
     from bm3_pyg.eval.cold import cold_items
-    from bm3_pyg.eval.lists import known_ids
-    from bm3_pyg.eval.offer import placing
-    from bm3_pyg.report import metrics_table
+    from bm3_pyg.serving.lists import known_ids
+    from bm3_pyg.serving.offers import placing
+    from bm3_pyg.study import metrics_table
 
     model = placing(model_of_run(args, data), data, args.cold)
     candidates = None if asked is None else index_of(data, "item", known_ids(data, "item", asked, args.strict))
@@ -260,7 +259,7 @@ def _recommend(args: argparse.Namespace) -> None:
     histories = None if args.new_users is None else histories_in(args.new_users, args)
     data = data_of_run(args)
 
-    from bm3_pyg.eval.lists import known_histories, known_ids, write_new_recommendations, write_recommendations
+    from bm3_pyg.serving.lists import known_histories, known_ids, write_new_recommendations, write_recommendations
 
     model = model_of_run(args, data)
     candidates = None if asked is None else known_ids(data, "item", asked, args.strict)
@@ -283,7 +282,7 @@ def _similar(args: argparse.Namespace) -> None:
 
     from tabulate import tabulate
 
-    from bm3_pyg.eval.lists import known_ids, similar_table, write_table
+    from bm3_pyg.serving.lists import known_ids, similar_table, write_table
 
     items = known_ids(data, "item", asked, args.strict)
     table = similar_table(model_of_run(args, data), data, items, args.k, args.cold)

@@ -70,14 +70,14 @@ def add_study(verbs: Any) -> None:
 
 def _report(args: argparse.Namespace) -> None:
     from bm3_pyg.data import load_dataset
-    from bm3_pyg.report.gather import gather
+    from bm3_pyg.study.runs import gather
 
     check_file(args.out, (".html",))
     found = gather(args.runs)
     data = None if args.data is None else load_dataset(args.data)
 
-    from bm3_pyg.report.html import write_report
-    from bm3_pyg.report.study import build_report
+    from bm3_pyg.study.html import write_report
+    from bm3_pyg.study.report import build_report
 
     report = build_report(found, title=args.title, data=data)
     for warning in (*report.warnings, *(warning for section in report.sections for warning in section.warnings)):
@@ -87,9 +87,9 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _sweep(args: argparse.Namespace) -> None:
-    from bm3_pyg.train.grid import PUBLISHED, ablations, grid, sample
+    from bm3_pyg.study.grid import PUBLISHED, ablations, grid, sample
+    from bm3_pyg.study.sweep import Setting, Sweep, check_settings, run_sweep
     from bm3_pyg.train.settings import check_device
-    from bm3_pyg.train.sweep import Setting, Sweep, check_settings, run_sweep
 
     if args.preset and args.grid:
         raise ConfigError("--preset and --grid: got both, expected one of them")
@@ -108,7 +108,7 @@ def _sweep(args: argparse.Namespace) -> None:
     data = load(args)
 
     from bm3_pyg.data import modalities
-    from bm3_pyg.report.sweep import results, sweep_table, write_results
+    from bm3_pyg.study.selection import results, sweep_table, write_results
 
     if args.preset == "ablation":
         settings = ablations(list(modalities(data)))

@@ -53,8 +53,7 @@ def add_transfer(verbs: Any) -> None:
 
 
 def _import_checkpoint(args: argparse.Namespace) -> None:
-    from bm3_pyg.train.config import TrainConfig
-    from bm3_pyg.train.settings import split_settings
+    from bm3_pyg.train.settings import TrainConfig, split_settings
 
     if not Path(args.checkpoint).is_file():
         found = "a folder" if Path(args.checkpoint).is_dir() else "no such file"
@@ -65,7 +64,7 @@ def _import_checkpoint(args: argparse.Namespace) -> None:
     config, names = TrainConfig(**training), pairs(args.names, "--names")
     data = load(args)
 
-    from bm3_pyg.report import metrics_table
+    from bm3_pyg.study import metrics_table
     from bm3_pyg.train.official import import_checkpoint
     from bm3_pyg.train.run_files import RunFiles
 
@@ -100,9 +99,9 @@ def _export_run(args: argparse.Namespace) -> None:
     check_use(args)
     data = data_of_run(args)
 
-    from bm3_pyg.eval.offer import placing, tell, training_counts
-    from bm3_pyg.train.export import export_embeddings
-    from bm3_pyg.train.faiss_export import export_faiss
+    from bm3_pyg.serving.embeddings import export_embeddings
+    from bm3_pyg.serving.faiss_index import export_faiss
+    from bm3_pyg.serving.offers import placing, tell, training_counts
 
     model = placing(model_of_run(args, data), data, "with" if args.with_cold else "without")
     if users := int((training_counts(data, "user") == 0).sum()):

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tabulate import tabulate
 
-from bm3_pyg.data.interactions import SPLITS
 from bm3_pyg.data.mmrec import write_mmrec
 from bm3_pyg.data.reading import file_sha256
+from bm3_pyg.data.splits import SPLITS
 from bm3_pyg.data.summary import describe
 from bm3_pyg.errors import DataError, shown
 from bm3_pyg.escape import markdown

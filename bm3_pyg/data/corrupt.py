@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from bm3_pyg.data.graph import missing_of, modalities
+from bm3_pyg.data.hetero import missing_of, modalities
 from bm3_pyg.errors import ConfigError, nearest, shown
 from bm3_pyg.later import Later
 

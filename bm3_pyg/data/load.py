@@ -54,7 +54,7 @@ def load_dataset(
     id_column: str | None = None,
     corrupt: str | None = None,
 ) -> HeteroData:
-    """Load a dataset as a graph of users and items; see :mod:`bm3_pyg.data.graph` for what is where.
+    """Load a dataset as a graph of users and items; see :mod:`bm3_pyg.data.hetero` for what is where.
 
     Args:
         source: A planted name (``demo``, ``planted-baby``, ``planted-sports``, ``planted-electronics``; write

@@ -11,11 +11,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bm3_pyg.data.features import missing_note, open_npy, read_npy
-from bm3_pyg.data.graph import build, check_modality_word, interactions_of, missing_of, modalities, raw_ids
+from bm3_pyg.data.hetero import build, check_modality_word, interactions_of, missing_of, modalities, raw_ids
 from bm3_pyg.data.ids import Ids, integers_if_canonical, refuse_repeats, to_array, to_series
-from bm3_pyg.data.interactions import Interactions, merge_duplicates, refuse_conflicts
 from bm3_pyg.data.reading import Table, codes, file_sha256, floats, integers, present, read_bytes, read_table
-from bm3_pyg.data.splits import LABELS
+from bm3_pyg.data.splits import LABELS, Interactions, merge_duplicates, refuse_conflicts
 from bm3_pyg.data.times import times
 from bm3_pyg.errors import DataError
 

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bm3_pyg.data.features import fill_missing, missing_note
-from bm3_pyg.data.graph import build
-from bm3_pyg.data.interactions import Interactions
-from bm3_pyg.data.splits import random_split
+from bm3_pyg.data.hetero import build
+from bm3_pyg.data.splits import Interactions, random_split
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bm3_pyg.data.card import is_prepared, write_prepared
 from bm3_pyg.data.content import is_stream, is_table, located, streams_kept, table_name
 from bm3_pyg.data.features import fill_missing, missing_note
-from bm3_pyg.data.graph import check_modality_word, raw_ids
+from bm3_pyg.data.hetero import check_modality_word, raw_ids
 from bm3_pyg.data.ids import positions, read_ids, to_series
 from bm3_pyg.data.load import load_dataset
 from bm3_pyg.data.reading import column, read_table, tell, type_of

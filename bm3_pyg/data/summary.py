@@ -11,9 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bm3_pyg.data.edges import count, edge_values, edges_of
-from bm3_pyg.data.graph import missing_of, modalities, own_ids
+from bm3_pyg.data.hetero import missing_of, modalities, own_ids
 from bm3_pyg.data.ids import to_series
-from bm3_pyg.data.interactions import SPLITS
+from bm3_pyg.data.splits import SPLITS
 from bm3_pyg.later import Later
 
 if TYPE_CHECKING:

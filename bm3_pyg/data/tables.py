@@ -12,13 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bm3_pyg.data.content import is_table, table_name
-from bm3_pyg.data.core import reduce_to_core
 from bm3_pyg.data.features import read_features
-from bm3_pyg.data.graph import build, check_modality_word
+from bm3_pyg.data.hetero import build, check_modality_word
 from bm3_pyg.data.ids import first_appearance, id_lines, positions, read_ids, refuse_repeats, to_array
-from bm3_pyg.data.interactions import Interactions, merge_duplicates, refuse_conflicts
 from bm3_pyg.data.reading import Table, codes, floats, read_table
-from bm3_pyg.data.splits import LABELS, split_rows
+from bm3_pyg.data.splits import LABELS, Interactions, merge_duplicates, reduce_to_core, refuse_conflicts, split_rows
 from bm3_pyg.data.times import times
 from bm3_pyg.errors import DataError, shown
 

@@ -1,18 +1,15 @@
-"""Full ranking, metrics and top-k lists."""
+"""Full ranking, its metrics, and cold items. What is done with trained models is in serving/, and found here still."""
 
 from bm3_pyg.eval.cold import with_cold_items
-from bm3_pyg.eval.new_users import recommend_new
 from bm3_pyg.eval.ranking import RankingTask, evaluate, rank, ranking_task
-from bm3_pyg.eval.recommend import recommend
-from bm3_pyg.eval.similar import similar_items
+from bm3_pyg.later import lazily
 
-__all__ = [
-    "RankingTask",
-    "evaluate",
-    "rank",
-    "ranking_task",
-    "recommend",
-    "recommend_new",
-    "similar_items",
-    "with_cold_items",
-]
+__all__ = ["RankingTask", "evaluate", "rank", "ranking_task", "with_cold_items"]
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "recommend": "bm3_pyg.serving.recommendations",
+        "recommend_new": "bm3_pyg.serving.new_users",
+        "similar_items": "bm3_pyg.serving.similar",
+    },
+)

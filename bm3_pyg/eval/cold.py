@@ -8,10 +8,10 @@ from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
-from bm3_pyg.data.graph import missing_of
+from bm3_pyg.data.hetero import missing_of
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.eval.ranking import RankingTask, check_sizes, ranking_task
-from bm3_pyg.nn import BM3
+from bm3_pyg.models import BM3
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode, unwrapped
 
 BLOCK = 1024  # items whose features are projected at once

@@ -1,4 +1,4 @@
-"""The recommenders BM3 is compared with, each in one file, and all models by name."""
+"""Every recommender, BM3 first, each in one file, and all of them by name."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Any
 
 from bm3_pyg.errors import ConfigError, nearest
+from bm3_pyg.models.bm3 import BM3
+from bm3_pyg.models.bm3_lightgcn import BM3LightGCN
 from bm3_pyg.models.bprmf import BPRMF
 from bm3_pyg.models.freedom import FREEDOM
 from bm3_pyg.models.itemknn import ItemKNN
 from bm3_pyg.models.lightgcn import LightGCN
 from bm3_pyg.models.popularity import Popularity
 from bm3_pyg.models.vbpr import VBPR
-from bm3_pyg.nn import BM3
 
 MODELS: Mapping[str, Any] = MappingProxyType(
     {cls.__name__.lower(): cls for cls in (BM3, BPRMF, FREEDOM, ItemKNN, LightGCN, Popularity, VBPR)}
@@ -22,10 +23,12 @@ MODELS: Mapping[str, Any] = MappingProxyType(
 """Every model by its name in ``config.yaml`` and for ``bm3 train --model``."""
 
 __all__ = [
+    "BM3",
     "BPRMF",
     "FREEDOM",
     "MODELS",
     "VBPR",
+    "BM3LightGCN",
     "ItemKNN",
     "LightGCN",
     "Popularity",

@@ -11,14 +11,21 @@ Rendle et al., `"BPR: Bayesian Personalized Ranking from Implicit Feedback" <htt
 ``lambda_reg`` of ``torch_geometric.nn.LightGCN`` when ``node_id`` names the nodes of every triple, and half of the
 ``decay`` of the LightGCN authors' code. MMRec has :math:`\lVert E_u \rVert_F / B` in place of
 :math:`\lVert E_u \rVert_F^2 / B`, so its ``reg_weight`` is on another scale.
+
+Negatives are items a user has not interacted with in training, drawn uniformly.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torch.nn import functional
+
+from bm3_pyg.errors import DataError
+from bm3_pyg.ops import Graph
+from bm3_pyg.ops.csr import absent, gaps
 
 
 class BPRLosses(NamedTuple):
@@ -41,3 +48,43 @@ def ranking_loss(users: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
 def mean_squares(users: Tensor, items: Tensor) -> Tensor:
     """Sum of squares of ``users`` [B, D] and ``items`` [2B, D], positives and negatives, divided by B."""
     return (users.square().sum() + items.square().sum()) / len(users)
+
+
+class Negatives(nn.Module):
+    """Draws, for each user of a batch, one of the user's n non-positive items, each with probability 1/n.
+
+    Nothing is drawn in vain: see :mod:`bm3_pyg.ops.csr`.
+
+    Args:
+        graph: the training interactions.
+
+    Raises:
+        DataError: if a user has every item, so that no negative is left.
+    """
+
+    gaps: Tensor
+    indptr: Tensor
+    free: Tensor
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        indptr, items = graph.by_user.indptr.long(), graph.by_user.indices.long()
+        free = graph.num_items - indptr.diff()
+        if (free == 0).any():
+            user = int((free == 0).nonzero()[0])
+            raise DataError(
+                f"user {user}: all {graph.num_items} items are in training, expected one left as a negative"
+            )
+        self.num_items = graph.num_items
+        self.register_buffer("gaps", gaps(indptr, items, graph.num_items), persistent=False)
+        self.register_buffer("indptr", indptr, persistent=False)
+        self.register_buffer("free", free, persistent=False)
+
+    def extra_repr(self) -> str:
+        return f"num_items={self.num_items}"
+
+    def forward(self, users: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """One negative item [B] for each of ``users`` [B], from ``generator`` or PyTorch's global random numbers."""
+        # Of 2^63 numbers the remainder is uniform within 1e-12 for any catalogue.
+        rank = torch.randint(2**63 - 1, users.shape, generator=generator, device=users.device) % self.free[users]
+        return absent(self.indptr, self.gaps, self.num_items, users, rank)

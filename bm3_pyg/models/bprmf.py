@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data.graph import training_of
-from bm3_pyg.models.bpr import BPRLosses, mean_squares, ranking_loss
-from bm3_pyg.models.negatives import Negatives
+from bm3_pyg.data.hetero import training_of
+from bm3_pyg.models.bpr import BPRLosses, Negatives, mean_squares, ranking_loss
 from bm3_pyg.names import check_option
 from bm3_pyg.nn.base import EmbeddingModel, check_batch
 from bm3_pyg.ops import build_graph
-from bm3_pyg.ops.places import take_rows
+from bm3_pyg.ops.csr import take_rows
 
 
 class BPRMF(EmbeddingModel):

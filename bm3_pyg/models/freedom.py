@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data.graph import chosen_modalities, training_of
+from bm3_pyg.data.hetero import chosen_modalities, training_of
 from bm3_pyg.errors import ConfigError, shown
-from bm3_pyg.models.bpr import ranking_loss
-from bm3_pyg.models.features import FrozenFeatures
-from bm3_pyg.models.negatives import Negatives
+from bm3_pyg.models.bpr import Negatives, ranking_loss
 from bm3_pyg.names import check_option
 from bm3_pyg.nn.base import EmbeddingModel, check_batch
+from bm3_pyg.nn.features import FrozenFeatures
 from bm3_pyg.ops import Graph, build_graph, propagate, propagate_rows
+from bm3_pyg.ops.csr import take_rows
 from bm3_pyg.ops.item_graph import item_graph
-from bm3_pyg.ops.places import take_rows
 
 
 class FREEDOMLosses(NamedTuple):

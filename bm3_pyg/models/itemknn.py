@@ -10,13 +10,13 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import modalities
-from bm3_pyg.data.graph import check_features, training_of
+from bm3_pyg.data.hetero import check_features, training_of
 from bm3_pyg.errors import ConfigError, nearest, shown
 from bm3_pyg.names import check_option
 from bm3_pyg.nn.base import Model
 from bm3_pyg.ops import Graph, build_graph, masked_topk
-from bm3_pyg.ops.neighbours import nearest_rows
-from bm3_pyg.ops.places import add_rows
+from bm3_pyg.ops.csr import add_rows
+from bm3_pyg.ops.topk import nearest_rows
 from bm3_pyg.protocols import Scorer
 
 INTERACTIONS = "interactions"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data.graph import training_of
+from bm3_pyg.data.hetero import training_of
 from bm3_pyg.errors import DataError, check_number
 from bm3_pyg.nn.base import Model
 from bm3_pyg.protocols import Scorer

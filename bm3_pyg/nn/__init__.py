@@ -1,8 +1,14 @@
-"""BM3 and its parts."""
+"""What recommenders are built from. BM3 and its view, which stood here once, are found here still."""
 
-from bm3_pyg.nn.bm3 import BM3
-from bm3_pyg.nn.lightgcn import BM3LightGCN
+from bm3_pyg.later import lazily
 from bm3_pyg.nn.objective import BM3Losses, BootstrapObjective
-from bm3_pyg.nn.row_table import RowTable
 
-__all__ = ["BM3", "BM3LightGCN", "BM3Losses", "BootstrapObjective", "RowTable"]
+__all__ = ["BM3Losses", "BootstrapObjective"]
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "BM3": "bm3_pyg.models.bm3",
+        "BM3LightGCN": "bm3_pyg.models.bm3_lightgcn",
+        "RowTable": "bm3_pyg.optim.row_table",
+    },
+)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from bm3_pyg.names import check_option
 from bm3_pyg.ops import dropout, mean_cosine
-from bm3_pyg.ops.places import first_places
+from bm3_pyg.ops.csr import first_places
+from bm3_pyg.ops.loss import uniformity
 from bm3_pyg.ops.precision import full_precision
-from bm3_pyg.ops.uniformity import uniformity
 
 
 class BM3Losses(NamedTuple):

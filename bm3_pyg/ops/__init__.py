@@ -1,8 +1,7 @@
 """Sparse and fused kernels behind plain functions; :mod:`bm3_pyg.ops.backend` chooses how each of them runs."""
 
-from bm3_pyg.ops.cosine import mean_cosine
-from bm3_pyg.ops.dropout import dropout
 from bm3_pyg.ops.graph import Graph, build_graph
+from bm3_pyg.ops.loss import dropout, mean_cosine
 from bm3_pyg.ops.propagation import propagate, propagate_rows
 from bm3_pyg.ops.topk import masked_topk
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bm3_pyg.errors import DataError, check_number
 from bm3_pyg.ops.backend import backend_for
-from bm3_pyg.ops.memory import Recycler
+from bm3_pyg.ops.cpu import Recycler
 
 PART_WORK = 32768  # rows and entries in a part: enough to pay for handing it to a thread
 MAX_PARTS = 256

@@ -16,8 +16,8 @@ from torch.autograd.function import once_differentiable
 
 from bm3_pyg.errors import check_number
 from bm3_pyg.ops.graph import Half
-from bm3_pyg.ops.neighbours import nearest_rows
 from bm3_pyg.ops.precision import full_precision
+from bm3_pyg.ops.topk import nearest_rows
 
 
 @dataclass(frozen=True, eq=False)

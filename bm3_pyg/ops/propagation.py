@@ -23,9 +23,9 @@ from torch.autograd.function import once_differentiable
 
 from bm3_pyg.errors import DataError
 from bm3_pyg.ops.backend import backend_for
+from bm3_pyg.ops.cpu import parallel
+from bm3_pyg.ops.csr import add_rows
 from bm3_pyg.ops.graph import Graph, Half
-from bm3_pyg.ops.parallel import parallel
-from bm3_pyg.ops.places import add_rows
 from bm3_pyg.ops.precision import full_precision
 
 
@@ -199,7 +199,7 @@ def _mean_of_layers(
 
 
 def _compiled(graph: Graph, *products: _Product, norms: bool) -> list[tuple[Tensor, Tensor]]:
-    from bm3_pyg.ops.compiled import layer
+    from bm3_pyg.ops.numba_kernels import layer
 
     results, calls = [], []
     for half, x, w, alpha, beta in products:

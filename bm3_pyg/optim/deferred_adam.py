@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.nn.row_table import RowTable
 from bm3_pyg.ops.precision import full_precision
 from bm3_pyg.optim.row_adam import RowAdam
+from bm3_pyg.optim.row_table import RowTable
 
 
 class DeferredAdam(torch.optim.Optimizer):
@@ -21,11 +21,11 @@ class DeferredAdam(torch.optim.Optimizer):
 
     Dense Adam also moves a row whose gradient is zero, by its momentum. Here such moves are owed: each row remembers
     the step it was last touched at, and is caught up, in closed form, when it is read or touched next
-    (:mod:`bm3_pyg.ops.rows` has the equations). Results are those of ``torch.optim.Adam`` but for rounding. A table
+    (:mod:`bm3_pyg.optim.rows` has the equations). Results are those of ``torch.optim.Adam`` but for rounding. A table
     takes no part in steps for which it has no gradient, as in ``torch.optim.Adam``.
 
     Building the optimizer attaches it to the tables: their gradients become
-    :class:`~bm3_pyg.nn.row_table.RowGradient`, and all reads show rows up to date. ``state_dict()`` holds each
+    :class:`~bm3_pyg.optim.row_table.RowGradient`, and all reads show rows up to date. ``state_dict()`` holds each
     table's rows as stored, with the moves owed, so
     ``{"model": model.state_dict(), "optimizer": optimizer.state_dict()}`` resumes bit for bit (load the model first)
     where type of processor, versions, threads and kernels are the same; ``model.state_dict()`` alone, whose rows are up

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.nn.row_table import Rooms, RowGradient, RowPart
-from bm3_pyg.ops.rows import StepScalars, catch_up_rows, update_rows
+from bm3_pyg.optim.row_table import Rooms, RowGradient, RowPart
+from bm3_pyg.optim.rows import StepScalars, catch_up_rows, update_rows
 
 # Of the product dZ W made at once: on a CPU enough for fast products, still in cache for the update.
 _BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 64 << 20}
@@ -19,11 +19,11 @@ _TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-13}
 
 
 class RowAdam:
-    r"""The state of Adam for the table ``weight`` [N, d]; implements :class:`bm3_pyg.nn.row_table.Deferral`.
+    r"""The state of Adam for the table ``weight`` [N, d]; implements :class:`bm3_pyg.optim.row_table.Deferral`.
 
     Row i is stored as of step ``last[i]``, moments included. :meth:`read` adds what dense Adam would have done since,
-    in one pass whose cost does not depend on how long the row slept (:mod:`bm3_pyg.ops.rows`); :meth:`advance` does so
-    for the rows of a gradient, steps, and stores them. Reading writes nothing, so it never changes what training
+    in one pass whose cost does not depend on how long the row slept (:mod:`bm3_pyg.optim.rows`); :meth:`advance` does
+    so for the rows of a gradient, steps, and stores them. Reading writes nothing, so it never changes what training
     computes. Terms that add less than a hundredth of the tolerance to the move of a sleeping row are dropped.
     """
 

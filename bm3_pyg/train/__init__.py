@@ -1,19 +1,21 @@
 """Training runs: settings, the loop, the run directory."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bm3_pyg.later import lazily
 
 if TYPE_CHECKING:
-    from bm3_pyg.train.config import TrainConfig
     from bm3_pyg.train.loop import TrainResult, fit
     from bm3_pyg.train.run import load_run
+    from bm3_pyg.train.settings import TrainConfig
 
 __all__ = ["TrainConfig", "TrainResult", "fit", "load_run"]
-_HOMES = {"TrainConfig": "config", "TrainResult": "loop", "fit": "loop", "load_run": "run"}
-
-
-def __getattr__(name: str) -> Any:
-    """Public names are imported when they are asked for, so that reading settings does not wait for PyTorch."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "TrainConfig": "bm3_pyg.train.settings",
+        "TrainResult": "bm3_pyg.train.loop",
+        "fit": "bm3_pyg.train.loop",
+        "load_run": "bm3_pyg.train.run",
+    },
+)

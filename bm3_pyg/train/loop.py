@@ -23,8 +23,7 @@ from bm3_pyg.eval import RankingTask, rank
 from bm3_pyg.eval.cold import held_out_scorer, held_out_task, is_cold_split
 from bm3_pyg.eval.ranking import check_sizes
 from bm3_pyg.eval.users import write_user_metrics
-from bm3_pyg.nn import RowTable
-from bm3_pyg.optim import DeferredAdam, build_optimizer, check_precision
+from bm3_pyg.optim import DeferredAdam, RowTable, build_optimizer, check_precision
 from bm3_pyg.protocols import (
     Losses,
     Recommender,
@@ -37,12 +36,12 @@ from bm3_pyg.protocols import (
     trains,
 )
 from bm3_pyg.train.checkpoint import check_optimizer, load_weights
-from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.environment import peak_memory_mb
 from bm3_pyg.train.interrupt import StopFlag, stop_flag
 from bm3_pyg.train.numbers import RunNumbers
 from bm3_pyg.train.progress import Progress
 from bm3_pyg.train.run import RunFolder
+from bm3_pyg.train.settings import TrainConfig
 
 SELECTION = "recall@20"
 UNMEASURED = ("nothing is selected by it, the last epoch is kept", "nothing is tested")

@@ -13,10 +13,10 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import RunError
 from bm3_pyg.eval import evaluate
-from bm3_pyg.nn.bm3 import BM3, OFFICIAL_NAMES
+from bm3_pyg.models.bm3 import BM3, OFFICIAL_NAMES
 from bm3_pyg.train.checkpoint import check_archive
-from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.run import RunFolder, check_new
+from bm3_pyg.train.settings import TrainConfig
 
 OPTIONS = {
     "embedding_size": "embedding_dim",

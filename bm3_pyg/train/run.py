@@ -43,11 +43,10 @@ from bm3_pyg.files import (
 from bm3_pyg.models import MODELS, model_named, name_of, option_names
 from bm3_pyg.protocols import trains, unwrapped
 from bm3_pyg.train.checkpoint import load_weights, match_precision
-from bm3_pyg.train.config import RESUMABLE, TrainConfig
 from bm3_pyg.train.environment import environment
 from bm3_pyg.train.run_files import SCHEMA, SEAL_FILE, RunFiles, is_finished, read_config
 from bm3_pyg.train.same_data import refuse_other_data, told_of
-from bm3_pyg.train.settings import unknown_key
+from bm3_pyg.train.settings import RESUMABLE, TrainConfig, unknown_key
 
 SPARE = "best-of-last.pt"
 KEPT_FILES = (USERS_FILE, POSITIVES_FILE, BEYOND_FILE)

@@ -22,9 +22,8 @@ from bm3_pyg.data.content import file_sha256
 from bm3_pyg.errors import ConfigError, RunError, one_line
 from bm3_pyg.names import MODELS, check_option, model_options
 from bm3_pyg.train import plain
-from bm3_pyg.train.config import TrainConfig
 from bm3_pyg.train.plain import Check, integer, listing, mapping, mapping_of, maybe, number, string, text
-from bm3_pyg.train.settings import unknown_key
+from bm3_pyg.train.settings import TrainConfig, unknown_key
 
 if TYPE_CHECKING:
     import polars as pl

@@ -1,22 +1,24 @@
-"""``KEY=VALUE`` settings -> training configuration, model options, device."""
+"""The settings of a run: ``KEY=VALUE`` texts -> training configuration, model options, device."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from bm3_pyg.errors import ConfigError, nearest, shown
 from bm3_pyg.later import Later
-from bm3_pyg.names import model_options, settings_of, training_options
+from bm3_pyg.names import check_option, model_options, settings_of, training_options
 
 if TYPE_CHECKING:
     import torch
     from torch_geometric.data import HeteroData
 else:
     torch = Later("torch")
+
 
 PRESETS = {"plus": ("num_layers=2", "align_weight=0", "mask_weight=2.0")}
 """Settings of BM3 beyond the paper, by name. ``plus``: two layers, and the features' masking loss without alignment."""
@@ -117,3 +119,41 @@ def _value(text: str) -> Any:
     if value is None or isinstance(value, bool):
         return value
     return text
+
+
+RESUMABLE = frozenset({"max_epochs", "min_epochs", "patience", "checkpoint_seconds"})
+"""Settings that may change when a run is resumed; any other would make it another run."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train; the defaults are the published ones.
+
+    Attributes:
+        max_epochs: passes over the training interactions at most.
+        min_epochs: no early stop before this many epochs.
+        patience: stop after this many evaluations in a row without a higher validation Recall@20.
+        batch_size: interactions in a step; the short last batch is kept.
+        lr: learning rate of Adam.
+        eval_every: epochs between evaluations.
+        mask: what evaluation hides, ``train`` or ``seen`` (see :func:`bm3_pyg.evaluate`).
+        seed: seed of the batch order and of the dropout masks.
+        checkpoint_seconds: seconds between two writings of ``last.pt``, at least.
+
+    Raises:
+        ConfigError: if a value is of the wrong type or out of range.
+    """
+
+    max_epochs: int = 1000
+    min_epochs: int = 0
+    patience: int = 20
+    batch_size: int = 2048
+    lr: float = 1e-3
+    eval_every: int = 1
+    mask: str = "train"
+    seed: int = 0
+    checkpoint_seconds: float = 300
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            check_option(field.name, getattr(self, field.name))

@@ -30,7 +30,7 @@ from bm3_pyg.data.amazon.reviews import read_interactions
 from bm3_pyg.data.archive import extract
 from bm3_pyg.data.download import Remote, download
 from bm3_pyg.names import MODELS, settings_of, training_options
-from bm3_pyg.report.study import build_report
+from bm3_pyg.study.report import build_report
 from bm3_pyg.train.official import read_official_checkpoint
 
 USERS, ITEMS, EACH = 12, 9, 6

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg import TrainConfig, build_optimizer, evaluate, fit, recommend
-from bm3_pyg.eval import recommend_new, similar_items, with_cold_items
+from bm3_pyg.eval import with_cold_items
 from bm3_pyg.eval.users import positive_hits, user_metrics, write_user_metrics
-from bm3_pyg.models import MODELS
-from bm3_pyg.nn import BM3LightGCN
+from bm3_pyg.models import MODELS, BM3LightGCN
+from bm3_pyg.serving import recommend_new, similar_items
+from bm3_pyg.serving.embeddings import export_embeddings
 from bm3_pyg.train import loop, numbers
-from bm3_pyg.train.export import export_embeddings
 from bm3_pyg.train.settings import build_model
 
 from .elsewhere import THERE, Remote, elsewhere, inside

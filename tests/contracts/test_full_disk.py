@@ -19,14 +19,14 @@ from bm3_pyg.data.cache import cache_folder, cached
 from bm3_pyg.data.card import write_prepared
 from bm3_pyg.data.export import FORMATS, export_dataset
 from bm3_pyg.errors import WriteError
-from bm3_pyg.eval.lists import write_recommendations, write_table
 from bm3_pyg.eval.users import write_user_metrics
 from bm3_pyg.files import append_text, atomic_file, atomic_folder, write_text
-from bm3_pyg.report import content
-from bm3_pyg.report.html import write_report
-from bm3_pyg.report.picture import dataset_picture
-from bm3_pyg.train.export import export_embeddings
-from bm3_pyg.train.faiss_export import export_faiss
+from bm3_pyg.serving.embeddings import export_embeddings
+from bm3_pyg.serving.faiss_index import export_faiss
+from bm3_pyg.serving.lists import write_recommendations, write_table
+from bm3_pyg.study import content
+from bm3_pyg.study.html import write_report
+from bm3_pyg.study.picture import dataset_picture
 
 Small = Callable[[int], Any]
 TABLE = pl.DataFrame({"user": range(100_000), "item": range(100_000)})

@@ -11,10 +11,10 @@ import pytest
 
 from bm3_pyg.data import load_dataset
 from bm3_pyg.data.card import write_prepared
-from bm3_pyg.report.content import Report
-from bm3_pyg.report.html import write_report
-from bm3_pyg.report.sweep import write_results
-from bm3_pyg.train.sweep import Outcome, Setting
+from bm3_pyg.study.content import Report
+from bm3_pyg.study.html import write_report
+from bm3_pyg.study.selection import write_results
+from bm3_pyg.study.sweep import Outcome, Setting
 
 HOSTILE = (
     "\x1b]0;owned\x07",

@@ -18,10 +18,11 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg import BM3, TrainConfig, build_optimizer, evaluate, fit, load_run, recommend
 from bm3_pyg.errors import ConfigError, RunError
-from bm3_pyg.eval import similar_items, with_cold_items
+from bm3_pyg.eval import with_cold_items
 from bm3_pyg.models import MODELS
-from bm3_pyg.nn import RowTable
+from bm3_pyg.optim import RowTable
 from bm3_pyg.optim.row_adam import RowAdam
+from bm3_pyg.serving import similar_items
 from bm3_pyg.train.settings import build_model
 
 TRAINABLE = [name for name, cls in MODELS.items() if hasattr(cls, "loss")]

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_dataset, recommend
-from bm3_pyg.eval import recommend_new, similar_items, with_cold_items
+from bm3_pyg.eval import with_cold_items
 from bm3_pyg.eval.users import positive_hits, user_metrics, write_user_metrics
-from bm3_pyg.train.export import export_embeddings
+from bm3_pyg.serving import recommend_new, similar_items
+from bm3_pyg.serving.embeddings import export_embeddings
 
 
 class Encoder(nn.Module):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bm3_pyg.data.core import k_core, reduce_to_core
-from bm3_pyg.data.interactions import Interactions
+from bm3_pyg.data.splits import Interactions, k_core, reduce_to_core
 from bm3_pyg.errors import DataError
 
 Ints = NDArray[np.int64]

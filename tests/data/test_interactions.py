@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bm3_pyg.data.interactions import Interactions, merge_duplicates, refuse_conflicts
+from bm3_pyg.data.splits import Interactions, merge_duplicates, refuse_conflicts
 from bm3_pyg.errors import DataError
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bm3_pyg.data.interactions import Interactions
 from bm3_pyg.data.splits import (
     RULES,
     TIMED,
+    Interactions,
     cold_item_split,
     global_time_split,
     leave_one_out,

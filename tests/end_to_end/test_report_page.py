@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from bm3_pyg.report.content import Report
-from bm3_pyg.report.html import html_report
+from bm3_pyg.study.content import Report
+from bm3_pyg.study.html import html_report
 
 webdriver = pytest.importorskip("selenium.webdriver")
 pytest.importorskip("jinja2")

@@ -47,7 +47,7 @@ def runs_of(out: Path) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and f"bm3_pyg.train.sweep\0{out}\0".encode() in (entry / "cmdline").read_bytes():
+            if entry.name.isdigit() and f"bm3_pyg.study.sweep\0{out}\0".encode() in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
         except OSError:
             pass

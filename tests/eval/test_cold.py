@@ -8,12 +8,13 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_dataset
 from bm3_pyg.data import edges_of, modalities, raw_ids
-from bm3_pyg.data.graph import build, interactions_of, missing_of
+from bm3_pyg.data.hetero import build, interactions_of, missing_of
 from bm3_pyg.data.splits import cold_item_split
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.eval import similar_items, with_cold_items
+from bm3_pyg.eval import with_cold_items
 from bm3_pyg.eval.cold import cold_items, held_out_scorer, held_out_task, is_cold_split
 from bm3_pyg.models import Popularity
+from bm3_pyg.serving import similar_items
 
 
 def cold_demo() -> HeteroData:

@@ -12,7 +12,7 @@ from bm3_pyg.errors import ConfigError
 from bm3_pyg.models import ItemKNN
 from bm3_pyg.models.itemknn import nearest_items
 from bm3_pyg.ops import build_graph
-from bm3_pyg.ops.neighbours import GRID
+from bm3_pyg.ops.topk import GRID
 
 Edges = Callable[[int], tuple[int, int, Tensor]]
 

@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from bm3_pyg.errors import DataError
-from bm3_pyg.models.negatives import Negatives
+from bm3_pyg.models.bpr import Negatives
 from bm3_pyg.ops import build_graph
 
 Edges = Callable[[int], tuple[int, int, Tensor]]

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bm3_pyg.nn import RowTable, frozen
-from bm3_pyg.nn.frozen import frozen_table
+from bm3_pyg.nn import features as frozen
+from bm3_pyg.nn.features import frozen_table
+from bm3_pyg.optim import RowTable
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7])

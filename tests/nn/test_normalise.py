@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bm3_pyg.nn import normalise
-from bm3_pyg.nn.normalise import normalised
+from bm3_pyg.nn import features as normalise
+from bm3_pyg.nn.features import normalised
 
 
 def twin(features: Tensor) -> list[list[float]]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from bm3_pyg.ops.absent import absent, gaps
+from bm3_pyg.ops.csr import absent, gaps
 
 
 def test_every_rank_of_every_row_against_loops() -> None:

@@ -31,7 +31,7 @@ def interactions(rows: int, columns: int, density: float) -> tuple[Tensor, Tenso
 @pytest.mark.parametrize("dim", [1, 7, 64, 100])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float, 1e-5), (torch.double, 1e-12)])
 def test_layer_is_its_twin(dim: int, low: int, high: int, measure: bool, dtype: torch.dtype, tolerance: float) -> None:
-    from bm3_pyg.ops.compiled import layer
+    from bm3_pyg.ops.numba_kernels import layer
 
     torch.manual_seed(0)
     dense, indptr, indices = interactions(70, 41, 0.2)
@@ -56,7 +56,7 @@ def test_layer_is_its_twin(dim: int, low: int, high: int, measure: bool, dtype: 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float, torch.double])
 def test_topk_is_its_twin(num_items: int, k: int, ties: bool, low: int, high: int, dtype: torch.dtype) -> None:
-    from bm3_pyg.ops.compiled import topk
+    from bm3_pyg.ops.numba_kernels import topk
 
     torch.manual_seed(0)
     scores = torch.randint(4, (9, num_items)).to(dtype) if ties else torch.randn(9, num_items, dtype=dtype)
@@ -75,7 +75,7 @@ def test_topk_is_its_twin(num_items: int, k: int, ties: bool, low: int, high: in
 
 
 def test_topk_of_what_is_no_number_gives_ids_in_range() -> None:
-    from bm3_pyg.ops.compiled import topk
+    from bm3_pyg.ops.numba_kernels import topk
 
     scores, values, ids = torch.full((2, 40), torch.nan), torch.zeros(2, 5), torch.full((2, 5), 99)
     nothing = torch.zeros(2, dtype=torch.long)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-compiled_loss = pytest.importorskip("bm3_pyg.ops.compiled_loss")
+numba_kernels = pytest.importorskip("bm3_pyg.ops.numba_kernels")
 
 MASK = 2**64 - 1
 
@@ -27,7 +27,7 @@ def splitmix64(seed: int, count: int) -> list[int]:
 def test_drop_follows_splitmix64(size: int) -> None:
     x, out = np.arange(1, size + 1, dtype=np.float32), np.empty(size, np.float32)
     threshold = 2**31
-    compiled_loss.drop(x, *compiled_loss.words(1234567, threshold), np.float32(2), out)
+    numba_kernels.drop(x, *numba_kernels.words(1234567, threshold), np.float32(2), out)
     half = (size + 1) // 2
     halves = splitmix64(1234567, half)
     numbers = [z & 0xFFFFFFFF for z in halves] + [z >> 32 for z in halves[: size - half]]
@@ -44,7 +44,7 @@ def test_cosines_and_their_gradient() -> None:
     a[2] = 0
     first, second, weight = np.array([0, 1, 1, 2]), np.array([3, 0, 3, 1]), rng.random(4)
     unit = np.full((4, 3), np.nan)
-    total = compiled_loss.cosines(a, b, first, second, weight, 1e-8, unit)
+    total = numba_kernels.cosines(a, b, first, second, weight, 1e-8, unit)
 
     def value(a: np.ndarray) -> float:
         return math.fsum(

@@ -33,7 +33,7 @@ def fraction(s: Tensor, total: Tensor, centre: Tensor, ratio: Tensor, eps: float
 def test_rows_read_are_the_continued_fraction(
     dim: int, low: int, high: int, dtype: torch.dtype, tolerance: float
 ) -> None:
-    from bm3_pyg.ops.compiled_rows import read_rows
+    from bm3_pyg.ops.numba_kernels import read_rows
 
     torch.manual_seed(0)
     x, m = torch.randn(2, 9, dim, dtype=dtype)
@@ -58,7 +58,7 @@ def test_rows_read_are_the_continued_fraction(
 @pytest.mark.parametrize(("low", "high"), [(0, 3), (1, 2), (2, 2)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float, 1e-5), (torch.double, 1e-12)])
 def test_rows_updated_are_adams(low: int, high: int, dtype: torch.dtype, tolerance: float) -> None:
-    from bm3_pyg.ops.compiled_rows import update_rows
+    from bm3_pyg.ops.numba_kernels import update_rows
 
     torch.manual_seed(0)
     x, m, v = torch.rand(3, 6, 33, dtype=dtype)
@@ -79,7 +79,7 @@ def test_rows_updated_are_adams(low: int, high: int, dtype: torch.dtype, toleran
 
 @pytest.mark.parametrize(("low", "high"), [(0, 9), (3, 6)])
 def test_rules_give_the_sum_they_stand_for(low: int, high: int) -> None:
-    from bm3_pyg.ops.compiled_rows import sleep_rules
+    from bm3_pyg.ops.numba_kernels import sleep_rules
 
     t, j = np.arange(1, STEP + 1), np.arange(1, 351)
     sizes, widths = np.append(0, 1e-3 / (1 - BETA1**t)), np.append(0, 1 / np.sqrt(1 - BETA2**t))
@@ -105,7 +105,7 @@ def test_rules_give_the_sum_they_stand_for(low: int, high: int) -> None:
 
 
 def test_without_mass_there_is_no_rule() -> None:
-    from bm3_pyg.ops.compiled_rows import sleep_rules
+    from bm3_pyg.ops.numba_kernels import sleep_rules
 
     depth, total, (centre, ratio) = np.zeros(1, dtype=np.int64), np.zeros(1), np.ones((2, 1, 8))
     decay, zero, one = np.array([0.9, 0.81]), np.zeros(11), np.ones(11)

@@ -16,12 +16,12 @@ from bm3_pyg.ops.jit import compiled
 PACKAGE = Path(bm3_pyg.__file__).parent
 KERNELS = """
 import numpy as np
-from bm3_pyg.ops import compiled, compiled_loss, compiled_rows
+from bm3_pyg.ops import numba_kernels
 values, ids = np.empty((1, 2), np.float32), np.empty((1, 2), np.int64)
 row = np.arange(3, dtype=np.float32)[None]
-compiled.topk(row, *np.zeros((3, 1), np.int64), values, ids, 0, 1)
+numba_kernels.topk(row, *np.zeros((3, 1), np.int64), values, ids, 0, 1)
 assert ids.tolist() == [[2, 1]]
-compiled_loss.drop(row[0], *compiled_loss.words(1, 0), np.float32(1), out := np.empty(3, np.float32))
+numba_kernels.drop(row[0], *numba_kernels.words(1, 0), np.float32(1), out := np.empty(3, np.float32))
 assert out.tolist() == [0, 1, 2]
 """
 

@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 
-from bm3_pyg.ops.memory import KEPT, SMALL, Recycler
+from bm3_pyg.ops.cpu import KEPT, SMALL, Recycler
 
 
 def test_memory_comes_back_only_when_nobody_sees_it() -> None:

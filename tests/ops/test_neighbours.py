@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bm3_pyg.errors import ConfigError, DataError
-from bm3_pyg.ops.neighbours import GRID, nearest_rows
+from bm3_pyg.ops.topk import GRID, nearest_rows
 
 
 def twin(features: Tensor, k: int) -> tuple[Tensor, Tensor]:

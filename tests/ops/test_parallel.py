@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from bm3_pyg.ops.parallel import parallel
+from bm3_pyg.ops.cpu import parallel
 
 
 @pytest.fixture(params=[1, 2, 5])

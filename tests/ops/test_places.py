@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bm3_pyg.ops.places import add_rows, first_places, take_rows
+from bm3_pyg.ops.csr import add_rows, first_places, take_rows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bm3_pyg.errors import DataError
 from bm3_pyg.ops import Graph, build_graph, propagate, propagate_rows
-from bm3_pyg.ops.memory import SMALL
+from bm3_pyg.ops.cpu import SMALL
 
 SHAPES = {
     "usual": (53, 75, 220),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bm3_pyg.ops.rows import StepScalars, catch_up_rows, update_rows
+from bm3_pyg.optim.rows import StepScalars, catch_up_rows, update_rows
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("needs the package triton", allow_module_level=True)

@@ -19,9 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bm3_pyg import BM3, build_optimizer
 from bm3_pyg.nn.objective import Batch, BootstrapObjective
-from bm3_pyg.nn.row_table import RowTable
-from bm3_pyg.ops.places import first_places
+from bm3_pyg.ops.csr import first_places
 from bm3_pyg.optim import DeferredAdam
+from bm3_pyg.optim.row_table import RowTable
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 RUNS_TRITON = importlib.util.find_spec("triton") is not None and (

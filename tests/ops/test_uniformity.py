@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bm3_pyg.ops.uniformity import BLOCK, uniformity
+from bm3_pyg.ops.loss import BLOCK, uniformity
 
 
 def twin(rows: Tensor, weight: Tensor) -> Tensor:

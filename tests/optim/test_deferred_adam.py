@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.nn.row_table import RowGradient, RowTable
 from bm3_pyg.optim import DeferredAdam, build_optimizer
+from bm3_pyg.optim.row_table import RowGradient, RowTable
 
 N, WIDTH, DIM = 40, 12, 4
 

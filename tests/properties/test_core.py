@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bm3_pyg.data.core import k_core, reduce_to_core
-from bm3_pyg.data.interactions import Interactions
+from bm3_pyg.data.splits import Interactions, k_core, reduce_to_core
 from bm3_pyg.errors import DataError
 
 Pairs = list[tuple[int, int]]

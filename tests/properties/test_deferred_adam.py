@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bm3_pyg.nn.row_table import RowTable
 from bm3_pyg.optim import DeferredAdam
+from bm3_pyg.optim.row_table import RowTable
 
 ROWS, WIDTH, DIM = 6, 3, 2
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bm3_pyg.data.interactions import Interactions, merge_duplicates, refuse_conflicts
+from bm3_pyg.data.splits import Interactions, merge_duplicates, refuse_conflicts
 from bm3_pyg.errors import DataError
 
 ROWS = st.lists(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bm3_pyg.models.itemknn import _entries
 from bm3_pyg.ops import build_graph, masked_topk, propagate
-from bm3_pyg.ops.absent import absent, gaps
+from bm3_pyg.ops.csr import absent, gaps
 from bm3_pyg.ops.propagation import propagate_rows
 
 

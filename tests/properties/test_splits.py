@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bm3_pyg.data.interactions import Interactions
 from bm3_pyg.data.splits import (
     RULES,
     TIMED,
+    Interactions,
     cold_item_split,
     global_time_split,
     leave_one_out,

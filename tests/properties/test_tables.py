@@ -17,9 +17,17 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from bm3_pyg import load_dataset
-from bm3_pyg.data.graph import raw_ids
-from bm3_pyg.data.ids import first_appearance, id_lines, integers_if_canonical, positions, read_ids, to_array, to_series
-from bm3_pyg.eval.lists import write_table
+from bm3_pyg.data.hetero import raw_ids
+from bm3_pyg.data.ids import (
+    first_appearance,
+    id_lines,
+    integers_if_canonical,
+    positions,
+    read_ids,
+    to_array,
+    to_series,
+)
+from bm3_pyg.serving.lists import write_table
 
 ANY = st.text(st.characters(codec="utf-8"), max_size=8)
 ID = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), min_size=1, max_size=8).filter(

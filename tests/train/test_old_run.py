@@ -13,7 +13,7 @@ import torch
 
 from bm3_pyg import TrainConfig, evaluate, fit, load_dataset, load_run
 from bm3_pyg.errors import RunError
-from bm3_pyg.report.gather import gather
+from bm3_pyg.study.runs import gather
 from bm3_pyg.train.settings import build_model
 
 OLD = Path(__file__).parent / "old_run"
@@ -53,7 +53,7 @@ def test_it_is_gone_on_with(old: Path) -> None:
 NEWER = """
 import sys
 from dataclasses import make_dataclass
-import bm3_pyg.train.config as config
+import bm3_pyg.train.settings as config
 config.TrainConfig = make_dataclass("TrainConfig", [("warm_up", int, 0)], bases=(config.TrainConfig,), frozen=True)
 from bm3_pyg import load_dataset, load_run
 from bm3_pyg.train.run_files import read_config

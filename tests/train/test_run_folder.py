@@ -24,7 +24,7 @@ from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_run
 from bm3_pyg.errors import InUseError, RunError, WriteError
 from bm3_pyg.files import append_text, locked_folder
 from bm3_pyg.models import Popularity
-from bm3_pyg.report.gather import gather
+from bm3_pyg.study.runs import gather
 from bm3_pyg.train.run import RunFolder
 
 RUN_FILES = {"config.yaml", "environment.json", "history.jsonl", "best.pt", "last.pt", "metrics.json", "seal.json"}

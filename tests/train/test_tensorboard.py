@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.train.tensorboard import tensorboard
+from bm3_pyg.train.progress import tensorboard
 
 
 def test_epochs_become_events(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from bm3_pyg.data.amazon.sources import BASE, CATEGORIES
 from bm3_pyg.data.edges import count, edges_of
-from bm3_pyg.data.interactions import SPLITS
+from bm3_pyg.data.splits import SPLITS
 from bm3_pyg.errors import DataError
 from bm3_pyg.escape import markdown
 

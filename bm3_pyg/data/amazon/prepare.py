@@ -23,15 +23,13 @@ from bm3_pyg.data.amazon.reviews import read_interactions
 from bm3_pyg.data.amazon.sources import CORE_OF_REVIEWS, Sources, at_hand, check_name, gather, wanted
 from bm3_pyg.data.amazon.unpack import UNPACKED, unpacked
 from bm3_pyg.data.card import is_prepared, write_prepared
-from bm3_pyg.data.core import reduce_to_core
 from bm3_pyg.data.features import fill_missing, missing_note
-from bm3_pyg.data.graph import build
+from bm3_pyg.data.hetero import build
 from bm3_pyg.data.ids import first_appearance, to_array
-from bm3_pyg.data.interactions import Interactions, merge_duplicates
 from bm3_pyg.data.mmrec import find_inter, read_mmrec
 from bm3_pyg.data.prepare import TEXT, reused, step, text_features
 from bm3_pyg.data.reading import file_sha256, tell
-from bm3_pyg.data.splits import RULES, split_rows
+from bm3_pyg.data.splits import RULES, Interactions, merge_duplicates, reduce_to_core, split_rows
 from bm3_pyg.data.text import DEFAULT, find_model
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest, shown
 from bm3_pyg.files import clear_leftovers

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from raw_amazon import write_raw
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset
 from bm3_pyg.data.amazon import AmazonMultimodal, prepare_amazon
-from bm3_pyg.data.amazon.raw_planted import write_raw
 from bm3_pyg.errors import DataError
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from raw_amazon import RawFiles, write_raw
 
 from bm3_pyg.data.amazon import images
 from bm3_pyg.data.amazon.images import read_images
-from bm3_pyg.data.amazon.raw_planted import RawFiles, write_raw
 from bm3_pyg.errors import DataError
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from raw_amazon import RawFiles, write_raw
 
 from bm3_pyg.data.amazon import lines
 from bm3_pyg.data.amazon.meta import read_texts
-from bm3_pyg.data.amazon.raw_planted import RawFiles, write_raw
 from bm3_pyg.errors import DataError
 
 ITEM = "B000000001"

@@ -16,13 +16,13 @@ import polars as pl
 import pytest
 import torch
 from numpy.typing import NDArray
+from raw_amazon import RawFiles, write_raw
 
 from bm3_pyg.data import describe, edges_of, fingerprint, load_dataset
 from bm3_pyg.data.amazon import prepare_amazon
 from bm3_pyg.data.amazon.about import PUBLISHED
-from bm3_pyg.data.amazon.raw_planted import RawFiles, write_raw
 from bm3_pyg.data.card import read_card
-from bm3_pyg.data.graph import interactions_of
+from bm3_pyg.data.hetero import interactions_of
 from bm3_pyg.errors import ConfigError, DataError
 
 Row = tuple[str, str, float, int]

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from raw_amazon import RawFiles, write_raw
 
 from bm3_pyg.data.amazon import lines
-from bm3_pyg.data.amazon.raw_planted import RawFiles, write_raw
 from bm3_pyg.data.amazon.reviews import read_interactions
 from bm3_pyg.errors import DataError
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_amazon import RawFiles, write_raw
 
 from bm3_pyg.data.amazon import prepare_amazon, unpack
 from bm3_pyg.data.amazon.about import PUBLISHED
-from bm3_pyg.data.amazon.raw_planted import RawFiles, write_raw
 from bm3_pyg.data.card import read_card
 from bm3_pyg.errors import DataError
 

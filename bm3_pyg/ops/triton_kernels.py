@@ -1,0 +1,182 @@
+"""The kernels for CUDA tensors, in Triton; the equations stand in :mod:`bm3_pyg.optim.rows` and
+:mod:`bm3_pyg.ops.loss`.
+
+A sleeping row's sum S(s) is taken term by term, smallest first: that needs nothing from the host, and its terms end
+where the tolerance does. A program owns one row's BLOCK columns, or ROWS pairs of the cosine; no two write the same
+element, and what several have computed is added by PyTorch in a fixed order, so results are reproducible.
+
+Tested in Triton's interpreter, not measured on a GPU.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LARGEST_BLOCK = 1024
+
+
+def catch_up_rows(
+    x: Tensor,
+    m: Tensor,
+    v: Tensor,
+    rows: Tensor,
+    last: Tensor,
+    step: int,
+    sizes: Tensor,
+    widths: Tensor,
+    decay: Tensor,
+    shrink: Tensor,
+    eps: float,
+    out: Tensor,
+) -> None:
+    """``out[i] = x[rows[i]] - m[rows[i]] * S_i(sqrt(v[rows[i]]))``, row i having been touched last at ``last[i]``."""
+    if out.numel() == 0:
+        return
+    # A tensor, because Triton passes Python's floats in single precision.
+    small = torch.full((1,), eps, dtype=x.dtype, device=x.device)
+    operands = (x, m, v, rows, last, step, sizes, widths, decay, shrink, len(decay), small, out, x.shape[1])
+    block = _block(x)
+    _catch_up[(len(rows), triton.cdiv(x.shape[1], block))](*operands, BLOCK=block)
+
+
+def update_rows(
+    x: Tensor,
+    m: Tensor,
+    v: Tensor,
+    last: Tensor,
+    rows: Tensor,
+    current: Tensor,
+    gradient: Tensor,
+    decay1: Tensor,
+    decay2: Tensor,
+    step: int,
+    scalars: Tensor,
+) -> None:
+    """Adam's step on the rows that are not negative, in place; ``scalars`` are those of ``StepScalars``, in order."""
+    if current.numel() == 0:
+        return
+    operands = (x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars, x.shape[1])
+    block = _block(x)
+    _update[(len(rows), triton.cdiv(x.shape[1], block))](*operands, BLOCK=block)
+
+
+def _block(x: Tensor) -> int:
+    return min(LARGEST_BLOCK, int(triton.next_power_of_2(x.shape[1])))
+
+
+@triton.jit(do_not_specialize=["step"])
+def _catch_up(  # type: ignore[no-untyped-def]
+    x, m, v, rows, last, step, sizes, widths, decay, shrink, terms, small, out, dim, BLOCK: tl.constexpr
+):
+    i = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < dim
+    place = tl.load(rows + i) * dim + column
+    value = tl.load(x + place, mask=inside)
+    start = tl.load(last + i)
+    count = tl.where(start > 0, tl.minimum(step - start, terms), 0)
+    if count > 0:
+        first = tl.load(m + place, mask=inside)
+        s = tl.sqrt(tl.load(v + place, mask=inside, other=0.0))
+        eps = tl.load(small)
+        total = tl.zeros_like(s)
+        for passed in range(0, count):
+            j = count - passed
+            n = tl.load(decay + j - 1) * tl.load(sizes + start + j)
+            a = tl.load(shrink + j - 1) * tl.load(widths + start + j)
+            total += n.to(s.dtype) / (a.to(s.dtype) * s + eps)
+        value -= first * total
+    tl.store(out + i * dim + column, value, mask=inside)
+
+
+@triton.jit(do_not_specialize=["step"])
+def _update(  # type: ignore[no-untyped-def]
+    x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars, dim, BLOCK: tl.constexpr
+):
+    i = tl.program_id(0).to(tl.int64)
+    row = tl.load(rows + i)
+    if row >= 0:
+        size, width, gain1 = tl.load(scalars), tl.load(scalars + 1), tl.load(scalars + 2)
+        gain2, eps = tl.load(scalars + 3), tl.load(scalars + 4)
+        column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+        inside = column < dim
+        place, here = row * dim + column, i * dim + column
+        g = tl.load(gradient + here, mask=inside, other=0.0)
+        first = tl.load(decay1 + i) * tl.load(m + place, mask=inside, other=0.0) + gain1 * g
+        second = tl.load(decay2 + i) * tl.load(v + place, mask=inside, other=0.0) + gain2 * g * g
+        moved = tl.load(current + here, mask=inside) - size * first / (width * tl.sqrt(second) + eps)
+        tl.store(m + place, first, mask=inside)
+        tl.store(v + place, second, mask=inside)
+        tl.store(x + place, moved, mask=inside)
+        if tl.program_id(1) == 0:
+            tl.store(last + row, step)
+
+
+LARGEST_DIM = 128  # a pair's rows stay in registers
+ROWS = 16
+
+
+def mean_cosine(
+    a: Tensor,
+    b: Tensor,
+    a_rows: Tensor | None,
+    b_rows: Tensor | None,
+    weight: Tensor | None,
+    eps: float,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """The value, a scalar, and its gradient in each pair's row of ``a``, [P, D] before any are added up."""
+    pairs = a.shape[0] if a_rows is None else a_rows.numel()
+    unit = a.new_empty(pairs, a.shape[1]) if with_gradient else None
+    if pairs == 0:
+        return a.new_zeros(()), unit
+    a, b = a.contiguous(), b.contiguous()
+    shares = a.new_empty(triton.cdiv(pairs, ROWS))
+    block = int(triton.next_power_of_2(max(1, a.shape[1])))
+    operands = (a, b, a_rows, b_rows, weight, unit, shares, pairs, a.shape[1])
+    _mean_cosine[(len(shares),)](*operands, EPS=eps, ROWS=ROWS, BLOCK=block)
+    return torch.sum(shares), unit
+
+
+@triton.jit
+def _mean_cosine(  # type: ignore[no-untyped-def]
+    a,
+    b,
+    a_rows,
+    b_rows,
+    weight,
+    unit,
+    shares,
+    pairs,
+    dim,
+    EPS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    pair = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    column = tl.arange(0, BLOCK)
+    there = pair < pairs
+    inside = there[:, None] & (column < dim)[None, :]
+    i, j = pair, pair
+    if a_rows is not None:
+        i = tl.load(a_rows + pair, mask=there, other=0)
+    if b_rows is not None:
+        j = tl.load(b_rows + pair, mask=there, other=0)
+    x = tl.load(a + i[:, None] * dim + column[None, :], mask=inside, other=0.0)
+    y = tl.load(b + j[:, None] * dim + column[None, :], mask=inside, other=0.0)
+    smallest, one = tl.full([ROWS], EPS, x.dtype), tl.full([ROWS], 1.0, x.dtype)
+    norm = tl.sqrt(tl.sum(x * x, axis=1))
+    x_scale = one / tl.maximum(norm, smallest)
+    scale = x_scale / tl.maximum(tl.sqrt(tl.sum(y * y, axis=1)), smallest)
+    cosine = tl.sum(x * y, axis=1) * scale
+    share = tl.where(there, one / pairs, 0.0)
+    if weight is not None:
+        share = tl.load(weight + pair, mask=there, other=0.0)
+    if unit is not None:
+        along = tl.where(norm > smallest, cosine * x_scale * x_scale, 0.0)  # below EPS the norm is a constant
+        slope = (y * scale[:, None] - x * along[:, None]) * share[:, None]
+        tl.store(unit + pair[:, None] * dim + column[None, :], slope, mask=inside)
+    tl.store(shares + tl.program_id(0), tl.sum(cosine * share, axis=0))

@@ -1,0 +1,60 @@
+"""A report as one page that needs nothing else, and the same beside it as Markdown, JSON and LaTeX."""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from bm3_pyg.errors import ConfigError
+from bm3_pyg.files import write_text
+from bm3_pyg.study.content import Report
+from bm3_pyg.study.document import document
+from bm3_pyg.study.latex import latex_report
+from bm3_pyg.study.markdown import markdown_report
+
+
+def write_report(report: Report, out: str | Path) -> list[Path]:
+    """Write ``out``, a ``.html`` file, and beside it ``.md``, ``.json`` and ``.tex``; return their paths.
+
+    All are made before the first is written, and each appears whole.
+
+    Raises:
+        ConfigError: the suffix is another, the folder is not there, or jinja2 or matplotlib is not installed.
+    """
+    out = Path(out)
+    if out.suffix != ".html":
+        raise ConfigError(f"{out}: a report of type {out.suffix!r}, expected .html")
+    if not out.parent.is_dir():
+        raise ConfigError(f"{out}: no folder {out.parent}, expected one that exists")
+    texts = {
+        out: html_report(report),
+        out.with_suffix(".md"): markdown_report(report),
+        out.with_suffix(".json"): json.dumps(_finite(report.plain()), indent=1, allow_nan=False) + "\n",
+        out.with_suffix(".tex"): latex_report(report),
+    }
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)
+
+
+def html_report(report: Report) -> str:
+    """The page: styles, script and plots are in it, nothing is fetched."""
+    try:
+        from jinja2 import Environment
+    except ImportError as error:
+        raise ConfigError('a report\'s page needs jinja2: pip install "bm3-pyg[report]"') from error
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("bm3_pyg.study").joinpath("template.html").read_text(encoding="utf-8"))
+    return template.render(document=document(report)) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for infinite and undefined numbers: null."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

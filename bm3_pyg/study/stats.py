@@ -1,0 +1,228 @@
+"""Can recommenders be told apart? Rows of a report against the best, changed models against the unchanged one, and
+strata of users and items. All tests are SciPy's.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from types import ModuleType
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike
+
+from bm3_pyg.errors import ConfigError
+from bm3_pyg.study.content import Comparison, Row, Stratum
+from bm3_pyg.study.runs import Group, Kept
+from bm3_pyg.study.tables import HEADLINE
+
+LEVEL = 0.05
+HIT = "hit@20"
+
+
+def with_best(
+    rows: Sequence[Row], groups: Sequence[Group], kept: Kept, warnings: list[str]
+) -> tuple[list[Row], list[Comparison]]:
+    """Rows with ``best`` and ``within_noise``, and every row's comparison with the best one in each metric."""
+    if len(rows) < 2:
+        return list(rows), []
+    by_label = {group.label: group for group in groups}
+    best: dict[str, str] = {}
+    pairs = []
+    for metric in (metric for metric in HEADLINE if all(metric in row.test for row in rows)):
+        leader = max(rows, key=lambda row: row.test[metric].mean)
+        best[metric] = leader.label
+        pairs += [(metric, by_label[leader.label], by_label[row.label]) for row in rows if row is not leader]
+    comparisons = compared(pairs, kept, warnings)
+    unclear = {(one.second, one.metric) for one in comparisons if one.corrected_p >= LEVEL}
+    marked = [
+        replace(
+            row,
+            best=tuple(metric for metric in best if best[metric] == row.label),
+            within_noise=tuple(metric for metric in best if (row.label, metric) in unclear),
+        )
+        for row in rows
+    ]
+    return marked, comparisons
+
+
+def compared(pairs: Sequence[tuple[str, Group, Group]], kept: Kept, warnings: list[str]) -> list[Comparison]:
+    """Test each (metric, first, second), and correct for their number; those that cannot be tested are left out."""
+    found = [one for pair in pairs if (one := _comparison(*pair, kept, warnings)) is not None]
+    ps = corrected([one.p for one in found])
+    return [replace(one, corrected_p=p) for one, p in zip(found, ps, strict=True)]
+
+
+def all_strata(groups: Sequence[Group], kept: Kept) -> list[Stratum]:
+    """Recall@20 and NDCG@20 by the users' activity, and the share of positives found by their item's popularity."""
+    found: dict[tuple[str, str, str], Stratum] = {}
+    for group in groups:
+        users, positives = kept.users(group, group.seeds), kept.positives(group)
+        if users is None or positives is None:
+            continue
+        _add(found, "user activity", strata(users, ACTIVITY, ["recall@20", "ndcg@20"]), group.label)
+        hits = strata(positives.rename({"hit": HIT}), POPULARITY, [HIT])
+        _add(found, "cold", hits.filter(pl.col("stratum") == "0"), group.label)
+        _add(found, "item popularity", hits.filter(pl.col("stratum") != "0"), group.label)
+    order = {"user activity": 0, "item popularity": 1, "cold": 2}
+    return sorted(found.values(), key=lambda one: (order[one.group], one.metric != "recall@20"))
+
+
+def beyond(groups: Sequence[Group], kept: Kept) -> dict[str, dict[str, float]]:
+    """Beyond accuracy by label, means over seeds."""
+    found = {}
+    for group in groups:
+        values = [one.beyond for run in group.runs if (one := kept.values(run)) is not None]
+        if values:
+            names = [name for name in values[0] if all(name in one for one in values)]
+            found[group.label] = {name: fmean(one[name] for one in values) for name in names}
+    return found
+
+
+def _comparison(metric: str, first: Group, second: Group, kept: Kept, warnings: list[str]) -> Comparison | None:
+    trained = [set(group.seeds) for group in (first, second) if not group.determined]
+    common = set.intersection(*trained) if trained else {*first.seeds, *second.seeds}
+    if not common:
+        labels = " and ".join(sorted((first.label, second.label)))
+        _once(warnings, f"{labels} have no seed in common and are not compared")
+        return None
+    if any(seeds != common for seeds in trained):
+        _once(warnings, "rows with unequal seeds are compared on the seeds that both have")
+    seeds = [group.seeds if group.determined else sorted(common) for group in (first, second)]
+    tables = [kept.users(group, own) for group, own in zip((first, second), seeds, strict=True)]
+    if tables[0] is None or tables[1] is None:
+        return None
+    both = tables[0].join(tables[1], on="user", suffix=" of the second")
+    test = paired_test(both[metric].to_numpy(), both[f"{metric} of the second"].to_numpy())
+    if test is None:
+        _once(warnings, "fewer than two users can be ranked for: nothing is tested")
+        return None
+    means = [
+        [run.metrics["test"][metric] for run in group.runs if run.seed in own]
+        for group, own in zip((first, second), seeds, strict=True)
+    ]
+    return Comparison(
+        metric,
+        first.label,
+        second.label,
+        test.users,
+        test.difference,
+        test.low,
+        test.high,
+        test.p,
+        test.p,
+        test.effect,
+        seeds_p=welch_test(*means),
+    )
+
+
+def _add(found: dict[tuple[str, str, str], Stratum], group: str, table: pl.DataFrame, label: str) -> None:
+    for row in table.iter_rows(named=True):
+        name = f"{row['stratum']} training interaction{'s' * (row['stratum'] != '1')}"
+        for metric in (column for column in row if column not in ("stratum", "count")):
+            one = found.setdefault((group, name, metric), Stratum(group, name, row["count"], metric, {}))
+            one.values[label] = row[metric]
+
+
+def _once(warnings: list[str], text: str) -> None:
+    if text not in warnings:
+        warnings.append(text)
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """A paired t-test over ``users``: the mean ``difference`` of first - second with its interval, p and Cohen's d.
+
+    ``effect`` is the mean of the differences over their standard deviation, None where all users differ alike.
+    """
+
+    users: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    effect: float | None
+
+
+def paired_test(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -> PairedTest | None:
+    """Compare a metric of the same users [n] under two models.
+
+    Returns:
+        The test; p is 1 where no user differs. None for fewer than two users, who show no spread.
+
+    Raises:
+        ConfigError: SciPy is not installed.
+    """
+    differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    users = len(differences)
+    if users < 2:
+        return None
+    mean, deviation = float(differences.mean()), float(differences.std(ddof=1))
+    if np.ptp(differences) == 0:
+        return PairedTest(users, mean, mean, mean, float(mean == 0), 0.0 if mean == 0 else None)
+    found = _stats().ttest_1samp(differences, 0.0)  # the paired test is that of the differences
+    interval = found.confidence_interval(confidence)
+    return PairedTest(
+        users, mean, float(interval.low), float(interval.high), float(found.pvalue), float(mean / deviation)
+    )
+
+
+def welch_test(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """p of Welch's t-test of two models' means over users, one a seed.
+
+    None where a model has fewer than two seeds, or where neither model's figures vary with the seed.
+    """
+    if min(len(first), len(second)) < 2 or (np.ptp(first) == 0 and np.ptp(second) == 0):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # one model may not vary at all, which is no loss of precision
+        return float(_stats().ttest_ind(first, second, equal_var=False).pvalue)
+
+
+def corrected(p: Sequence[float]) -> list[float]:
+    """Benjamini and Hochberg's correction of many p: below a level stand that share of false discoveries at most."""
+    return [float(value) for value in _stats().false_discovery_control(p)] if p else []
+
+
+def _stats() -> ModuleType:
+    try:
+        import scipy.stats
+    except ImportError as error:
+        raise ConfigError('significance tests need SciPy: pip install "bm3-pyg[report]"') from error
+    stats: ModuleType = scipy.stats
+    return stats
+
+
+ACTIVITY = (1, 2, 3, 5, 10, 20)
+POPULARITY = (0, 1, 5, 20, 100)
+"""Lower bounds of the bins of training interactions."""
+
+
+def strata(table: pl.DataFrame, bounds: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
+    """Means of ``columns`` over the rows of each bin of the column ``training_interactions``.
+
+    Args:
+        table: of :func:`bm3_pyg.eval.users.user_metrics` or :func:`~bm3_pyg.eval.users.positive_hits`.
+        bounds: lower bounds of the bins, ascending.
+        columns: what to average.
+
+    Returns:
+        A row for each bin that is not empty, in their order: stratum (its name, ``"5-9"``), count, and the means.
+    """
+    counts = pl.col("training_interactions")
+    number = pl.sum_horizontal([counts >= bound for bound in bounds])
+    means = table.group_by(number.alias("bin")).agg(pl.len().alias("count"), pl.col(columns).cast(pl.Float64).mean())
+    names = pl.DataFrame(
+        {"bin": range(1, len(bounds) + 1), "stratum": _names(bounds)}, schema={"bin": pl.Int64, "stratum": pl.String}
+    )
+    joined = names.join(means.with_columns(pl.col("bin").cast(pl.Int64)), on="bin").sort("bin")
+    return joined.select("stratum", "count", *columns)
+
+
+def _names(bounds: Sequence[int]) -> list[str]:
+    ends = [bound - 1 for bound in bounds[1:]]
+    ranges = [str(low) if low == high else f"{low}-{high}" for low, high in zip(bounds, ends, strict=False)]
+    return [*ranges, f"{bounds[-1]}+"]

@@ -1,0 +1,83 @@
+"""A sweep: what it runs, what it does not run again, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bm3_pyg.errors import ConfigError, RunError
+from bm3_pyg.study.sweep import Outcome, Setting, Sweep, outcomes, read_sweep, run_sweep, train_one
+
+
+def sweep_of(shop: Path, *settings: Setting, seeds: tuple[int, ...] = (0,)) -> Sweep:
+    return Sweep({"source": str(shop)}, settings, seeds, ("max_epochs=2", "dropout=0.1"), "cpu")
+
+
+def test_runs_are_done_once_and_a_failed_one_is_tried_again(shop: Path, tmp_path: Path) -> None:
+    good, bad = Setting("bm3", ("num_layers=2",)), Setting("bm3", ("lr=1e38",))
+    out = tmp_path / "out"
+    seen: list[list[Outcome]] = []
+    found = run_sweep(sweep_of(shop, good, bad), out, jobs=2, after_each=seen.append)
+    assert [one.finished for one in found] == [True, False]
+    assert "not finite" in str(found[1].error)
+    assert len(seen) == 2
+    config = (out / "bm3_num_layers=2" / "seed-0" / "config.yaml").read_text()
+    assert "num_layers: 2" in config
+    assert "dropout: 0.1" in config
+    before = (out / good.name / "seed-0" / "metrics.json").stat().st_mtime_ns
+    seen.clear()
+    again = run_sweep(sweep_of(shop, good, bad), out, jobs=2, after_each=seen.append)
+    assert len(seen) == 1
+    assert again == found
+    assert (out / good.name / "seed-0" / "metrics.json").stat().st_mtime_ns == before
+
+
+def test_one_run_is_that_of_fit_and_takes_what_fits_its_model(shop: Path, tmp_path: Path) -> None:
+    sweep = sweep_of(shop, Setting("popularity"), Setting("bm3", ("dropout=0.3",)))
+    for setting in sweep.settings:
+        (tmp_path / "out" / setting.name).mkdir(parents=True)
+        train_one(sweep, tmp_path / "out", setting, 0)
+    finished = outcomes(sweep, tmp_path / "out")
+    assert all(one.finished for one in finished)
+    assert json.loads((finished[1].folder / "metrics.json").read_text())["test"] == finished[1].test
+    config = (finished[1].folder / "config.yaml").read_text()
+    assert "dropout: 0.3" in config
+
+
+def test_a_sweep_is_read_back(shop: Path, tmp_path: Path) -> None:
+    sweep = sweep_of(shop, Setting("bm3", corrupt="random", label="noise"), seeds=())
+    assert run_sweep(sweep, tmp_path / "out") == []
+    assert read_sweep(tmp_path / "out") == sweep
+    (tmp_path / "out" / "sweep.yaml").write_text("settings: 3\n")
+    with pytest.raises(RunError, match=r"sweep\.yaml: "):
+        read_sweep(tmp_path / "out")
+
+
+def test_what_is_refused_before_anything_runs(shop: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    twice = Setting("bm3", ("num_layers=1",))
+    with pytest.raises(ConfigError, match="stands twice"):
+        run_sweep(sweep_of(shop, twice, twice), out)
+    with pytest.raises(ConfigError, match="unknown key 'num_layer'"):
+        run_sweep(sweep_of(shop, Setting("bm3", ("num_layer=1",))), out)
+    with pytest.raises(ConfigError, match="unknown key 'drop'"):
+        run_sweep(replace(sweep_of(shop, twice), fixed=("drop=1",)), out)
+    with pytest.raises(ConfigError, match="lr"):
+        run_sweep(sweep_of(shop, Setting("bm3", ("lr=high",))), out)
+    assert not out.exists()
+    run_sweep(sweep_of(shop, twice, seeds=()), out)
+    with pytest.raises(RunError, match="holds a sweep of"):
+        run_sweep(replace(sweep_of(shop, twice, seeds=()), source={"source": "demo"}), out)
+
+
+def test_a_run_made_with_other_settings_is_refused(shop: Path, tmp_path: Path) -> None:
+    sweep, out = sweep_of(shop, Setting("bm3")), tmp_path / "out"
+    (out / "bm3").mkdir(parents=True)
+    train_one(sweep, out, sweep.settings[0], 0)
+    with pytest.raises(RunError, match="was trained with max_epochs 2, expected 3"):
+        run_sweep(replace(sweep, fixed=("max_epochs=3", "dropout=0.1")), out)
+    with pytest.raises(RunError, match=r"was trained with dropout 0.1, expected 0.2"):
+        run_sweep(replace(sweep, fixed=("max_epochs=2", "dropout=0.2")), out)
