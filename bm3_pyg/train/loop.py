@@ -85,6 +85,7 @@ def fit(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
+    command: Sequence[str] = (),
 ) -> TrainResult:
     """Train ``model`` on the training interactions of ``data``, select by validation Recall@20, test once.
 
@@ -108,6 +109,7 @@ def fit(
             ``min_epochs``, ``patience`` and ``checkpoint_seconds`` may differ from the first call.
         callbacks: functions called with each epoch's record.
         verbose: show a progress bar on a terminal, lines elsewhere.
+        command: the command line that the run was started with, for its environment.json; recorded, not obeyed.
 
     Returns:
         The result; ``model`` then holds the selected weights.
@@ -124,7 +126,7 @@ def fit(
     config = config or TrainConfig()
     model = to_train(model)
     check_precision(model)
-    opened = nullcontext() if out is None else RunFolder.open(Path(out), model, data, config, resume)
+    opened = nullcontext() if out is None else RunFolder.open(Path(out), model, data, config, resume, command)
     with opened as folder, torch.inference_mode(False), torch.enable_grad():
         return _run(model, data, config, folder, callbacks, verbose)
 

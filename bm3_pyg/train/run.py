@@ -66,7 +66,13 @@ class RunFolder:
     @classmethod
     @contextmanager
     def open(
-        cls, path: Path, model: nn.Module, data: HeteroData, config: TrainConfig, resume: bool = False
+        cls,
+        path: Path,
+        model: nn.Module,
+        data: HeteroData,
+        config: TrainConfig,
+        resume: bool = False,
+        command: Sequence[str] = (),
     ) -> Iterator[RunFolder]:
         """Hold the folder ``path`` for a new run, or with ``resume`` for the one there; nothing is changed yet.
 
@@ -76,7 +82,7 @@ class RunFolder:
         """
         told = told_of(data)
         settings = _settings(model, data, config, told["fingerprint"])
-        here = {**environment(model), "data": told}
+        here = {**environment(model), **({"command": list(command)} if command else {}), "data": told}
         if resume:
             read_config(path)
         with locked_folder(path):

@@ -358,7 +358,12 @@ def read_error(path: Path) -> str:
 def check_environment(found: Any, where: str) -> dict[str, Any]:
     """``found``, if it is what :func:`bm3_pyg.train.environment.environment` tells with the dataset's hashes."""
     data = {"fingerprint": text, "files": mapping_of(string), "counts": mapping_of(integer())}
-    inner = {"packages": mapping_of(text), "data": mapping({}, data), "resumed": listing(check_environment)}
+    inner = {
+        "packages": mapping_of(text),
+        "command": listing(string),
+        "data": mapping({}, data),
+        "resumed": listing(check_environment),
+    }
     found = mapping_of(lambda value, _: value)(found, where)
     return {key: inner.get(key, plain.scalar)(value, f"{where}: {key}") for key, value in found.items()}
 

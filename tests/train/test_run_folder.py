@@ -398,6 +398,17 @@ def test_a_resume_adds_to_the_environment(small_data: HeteroData, tmp_path: Path
     assert run.environment["resumed"] == found["resumed"]
 
 
+def test_each_session_records_the_command_that_it_was_given(small_data: HeteroData, tmp_path: Path) -> None:
+    out, first, second = tmp_path / "run", ["bm3", "train", "caf\udce9", "--set", "x= y"], ["bm3", "train", "--resume"]
+    fit(model_of(small_data), small_data, config(1), out, verbose=False, command=first)
+    fit(model_of(small_data), small_data, config(2), out, resume=True, verbose=False, command=second)
+    train(small_data, out, 3, resume=True)
+    (run,) = gather([out]).runs
+    assert run.environment["command"] == first
+    assert run.environment["resumed"][0]["command"] == second
+    assert "command" not in run.environment["resumed"][1]
+
+
 def test_that_nothing_was_selected_or_tested_is_said(
     small_data: HeteroData, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
