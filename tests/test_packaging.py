@@ -44,7 +44,9 @@ def undeclared(folder: str, packages: set[str]) -> set[str]:
     found = set()
     for file in (ROOT / folder).rglob("*.py"):
         for name in {module.split(".")[0] for module in imported(file)} - sys.stdlib_module_names:
-            ours = name in ("bm3_pyg", "tests") or (file.parent / f"{name}.py").is_file()
+            ours = name in ("bm3_pyg", "tests") or any(
+                (home / f"{name}.py").is_file() for home in (file.parent, ROOT / "benchmarks")
+            )
             distribution = DISTRIBUTIONS.get(name, name.replace("_", "-"))
             if not ours and distribution not in packages | WITH_PYTORCH:
                 found.add(f"{file.relative_to(ROOT)}: {name}")
