@@ -1,9 +1,11 @@
-"""The floors of the house: imports lead down, and nowhere in a circle."""
+"""The floors of the house, as docs/architecture.md has them: imports lead down, and nowhere in a circle."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,21 +13,16 @@ import pytest
 import bm3_pyg
 
 PACKAGE = Path(bm3_pyg.__file__).parent
-FLOORS = (
-    ("cli",),
-    ("study",),
-    ("train",),
-    ("serving",),
-    ("eval",),
-    ("models",),
-    ("nn",),
-    ("optim",),
-    ("data",),
-    ("ops",),
-    ("names", "files", "protocols"),
-    ("errors", "escape", "later"),
-)
-"""From the top down: what stands in one line may use what stands below, and its own folder."""
+PAGES = [Path(__file__).parents[1] / page for page in ("docs/architecture.md", "CONTRIBUTING.md")]
+
+
+def floors_in(page: str) -> list[list[str]]:
+    """The rooms of each floor from the top down, as a page's table has them."""
+    table = page.partition("| floor |")[2].partition("\n\n")[0]
+    return [re.findall(r"`(\w+)`", row.split("|")[1]) for row in table.splitlines()[2:]]
+
+
+FLOORS = floors_in(PAGES[0].read_text(encoding="utf-8"))
 FLOOR = {room: len(FLOORS) - i for i, rooms in enumerate(FLOORS) for room in rooms}
 NAMES_ALONE = {"bm3_pyg"}  # bm3_pyg/__init__.py: public names, from wherever they are
 
@@ -125,3 +122,19 @@ def test_a_circle_is_seen(tmp_path: Path) -> None:
     assert circle(imports_within(root)) == ["house.a", "house.b", "house.c"]
     (root / "c.py").write_text("x = 1\n")
     assert circle(imports_within(root)) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    names = re.findall(r"`(bm3_pyg(?:\.\w+)+)`", text)
+    assert names
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        while not (PACKAGE.parent / module.replace(".", "/")).with_suffix(".py").is_file():
+            module, attribute = module.rpartition(".")[0], f"{module.rpartition('.')[2]}.{attribute}"
+        target: object = import_module(module)
+        for part in attribute.split("."):
+            target = getattr(target, part)
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (page.parent / link).exists(), link
