@@ -9,7 +9,7 @@ from torch_geometric.metrics import LinkPredCoverage
 
 from bm3_pyg.data import edges_of
 from bm3_pyg.data.edges import count
-from bm3_pyg.eval.ranking import Ragged
+from bm3_pyg.ops.csr import CSR
 
 NONE = torch.empty(2, 0, dtype=torch.long)
 
@@ -49,8 +49,8 @@ def _coverage(listed: Tensor, num_items: int) -> float:
 
 def _popularity(ids: Tensor, lengths: Tensor, data: HeteroData) -> float:
     """LinkPredAveragePopularity's value, of lists of any lengths, in double precision."""
-    training = Ragged.of(edges_of(data, "train"), count(data, "user"), count(data, "item"))
-    popularity = training.items.bincount(minlength=count(data, "item") + 1).double()  # 0 where nothing is listed
+    training = CSR.of(edges_of(data, "train"), count(data, "user"), count(data, "item"))
+    popularity = training.indices.bincount(minlength=count(data, "item") + 1).double()  # 0 where nothing is listed
     listed = lengths > 0
     if not listed.any():
         return 0.0

@@ -48,7 +48,9 @@ def metrics_at(k: Sequence[int], names: Iterable[str] = tuple(METRICS)) -> dict[
     return metrics
 
 
-def measured(metrics: Mapping[str, LinkPredMetric], ids: Tensor, positives: Tensor) -> dict[str, Tensor]:
+def measured(
+    metrics: Mapping[str, LinkPredMetric], ids: Tensor, positives: Tensor | tuple[Tensor, Tensor]
+) -> dict[str, Tensor]:
     """Each user's value of each metric, [n] float64.
 
     The metrics' own sums are in double precision only where torchmetrics is not installed, so they are not asked.
@@ -56,7 +58,7 @@ def measured(metrics: Mapping[str, LinkPredMetric], ids: Tensor, positives: Tens
     Args:
         metrics: from :func:`metrics_at`.
         ids: [n, m] the best items of n users, best first; an id past the last one stands for none.
-        positives: [2, p] places 0 to n - 1 above item ids, one or more for each place.
+        positives: [p] places 0 to n - 1 and [p] item ids, one or more for each place.
     """
     found = LinkPredMetricData(ids, positives)
     found._pred_rel_mat = found.pred_rel_mat.double()

@@ -15,6 +15,7 @@ from bm3_pyg.data.edges import count
 from bm3_pyg.errors import ConfigError, DataError, one_line, shown
 from bm3_pyg.eval.metrics import measured, metrics_at
 from bm3_pyg.ops import masked_topk
+from bm3_pyg.ops.csr import CSR
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
 SPLITS = ("train", "val", "test")
@@ -22,35 +23,6 @@ HIDDEN = {"train": ("train",), "seen": ("train", "val")}
 TOP_K = (5, 10, 20, 50)
 MEMORY_MB = 24  # the C library keeps blocks up to 32 MiB; larger ones would be faulted in anew each time
 USERS = 2**15  # whose lists are measured at once
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Lists of item ids by user: user u has ``items[indptr[u]:indptr[u + 1]]``, ascending and distinct."""
-
-    indptr: Tensor
-    items: Tensor
-
-    @classmethod
-    def of(cls, edge_index: Tensor, num_users: int, num_items: int) -> Ragged:
-        """Group ``edge_index`` [2, E] (user ids above item ids) by user."""
-        key = (edge_index[0] * num_items + edge_index[1]).unique()
-        counts = torch.bincount(key // num_items, minlength=num_users)
-        return cls(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), key % num_items)
-
-    def count(self) -> Tensor:
-        """Number of items of every user, [U]."""
-        return self.indptr.diff()
-
-    def to(self, device: torch.device) -> Ragged:
-        return Ragged(self.indptr.to(device), self.items.to(device))
-
-    def pairs(self, users: Tensor) -> Tensor:
-        """The entries of ``users`` [B] as (position in ``users``, item id), [2, n]."""
-        start, count = self.indptr[users], self.count()[users]
-        position = torch.repeat_interleave(torch.arange(users.numel(), device=users.device), count)
-        offset = torch.arange(position.numel(), device=users.device) - (count.cumsum(0) - count)[position]
-        return torch.stack([position, self.items[start[position] + offset]])
 
 
 @dataclass(frozen=True)
@@ -62,8 +34,8 @@ class RankingTask:
     """
 
     users: Tensor
-    positives: Ragged
-    hidden: Ragged
+    positives: CSR
+    hidden: CSR
     num_items: int
     dropped: int
     barred: Tensor | None = None
@@ -127,14 +99,14 @@ def ranking_task(
     if mask not in HIDDEN:
         raise ConfigError(f"mask: got {shown(mask)}, expected one of {', '.join(HIDDEN)}")
     num_users, num_items = count(data, "user"), count(data, "item")
-    lists = {name: Ragged.of(edges_of(data, name), num_users, num_items) for name in SPLITS}
+    lists = {name: CSR.of(edges_of(data, name), num_users, num_items) for name in SPLITS}
     positives, barred = lists[split], None
     if candidates is not None:
         barred = others(candidates, num_items)
         edges = edges_of(data, split)
-        positives = Ragged.of(edges[:, ~barred[edges[1]]], num_users, num_items)
-    has_positives = positives.count() > 0
-    trained = lists["train"].count() > 0
+        positives = CSR.of(edges[:, ~barred[edges[1]]], num_users, num_items)
+    has_positives = positives.lengths() > 0
+    trained = lists["train"].lengths() > 0
     users = (has_positives & trained).nonzero().view(-1)
     if users.numel() == 0:
         among = "" if barred is None else f" with the {int((~barred).sum()):,} candidates"
@@ -144,7 +116,7 @@ def ranking_task(
     return RankingTask(
         users,
         positives,
-        Ragged.of(hidden_edges, num_users, num_items),
+        CSR.of(hidden_edges, num_users, num_items),
         num_items,
         int((has_positives & ~trained).sum()),
         barred,
@@ -164,7 +136,7 @@ def rank(scorer: Scorer, task: RankingTask, k: Sequence[int] = TOP_K, memory_mb:
     size = block_size(task.num_items, memory_mb)
     for users in task.users.split(USERS):
         ids = torch.cat([best_items(scorer, block, hidden, barred, max(k)) for block in users.split(size)])
-        for name, values in measured(metrics, ids, task.positives.pairs(users)).items():
+        for name, values in measured(metrics, ids, task.positives.entries(users)).items():
             totals[name] += float(values.sum())
     return {name: total / task.users.numel() for name, total in totals.items()}
 
@@ -177,13 +149,13 @@ def device_of(scorer: Scorer, task: RankingTask) -> torch.device:
     return some_scores.device
 
 
-def best_items(scorer: Scorer, users: Tensor, hidden: Ragged, barred: Tensor | None, k: int) -> Tensor:
+def best_items(scorer: Scorer, users: Tensor, hidden: CSR, barred: Tensor | None, k: int) -> Tensor:
     """The best items [B, min(k, I)] of ``users`` [B], on the CPU; I where only hidden or barred ones are left."""
     scores = scorer(users)
     check_numbers(scores)
     if barred is not None:
         scores = scores.masked_fill(barred, float("-inf"))
-    values, ids = masked_topk(scores, hidden.indptr, hidden.items, k, rows=users.to(scores.device))
+    values, ids = masked_topk(scores, k, hidden, rows=users.to(scores.device))
     # A hidden item is no recommendation. PyG reads -1 as the last item, so the id past the end stands for none.
     return ids.masked_fill(values == float("-inf"), scores.size(1)).cpu()
 

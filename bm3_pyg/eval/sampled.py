@@ -11,8 +11,8 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import ConfigError, DataError, check_number
-from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, Ragged, RankingTask, block_size, check_numbers, device_of
-from bm3_pyg.ops.csr import absent, gaps
+from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, RankingTask, block_size, check_numbers, device_of
+from bm3_pyg.ops.csr import CSR, absent, gaps
 from bm3_pyg.protocols import Scorer
 
 
@@ -52,7 +52,7 @@ def rank_sampled(
     rng = np.random.default_rng(seed)
     pool = torch.arange(task.num_items) if task.barred is None else (~task.barred).nonzero().view(-1)
     known = _known(data, pool, task.num_items)
-    users = task.users[known.count()[task.users] < pool.numel()]
+    users = task.users[known.lengths()[task.users] < pool.numel()]
     if users.numel() == 0:
         raise DataError("sampled: every user has interacted with every item, expected some left to draw as negatives")
     found: dict[str, list[Tensor]] = {}
@@ -60,7 +60,7 @@ def rank_sampled(
     for block in users.split(block_size(task.num_items, memory_mb)):
         scores = scorer(block)
         check_numbers(scores)
-        row, positive = task.positives.pairs(block)
+        row, positive = task.positives.entries(block)
         drawn = pool[_draw(rng, known, pool.numel(), block[row], negatives)]
         scores = scores.cpu()
         measured = evaluator.eval({"y_pred_pos": scores[row, positive], "y_pred_neg": scores[row[:, None], drawn]})
@@ -78,17 +78,17 @@ def _evaluator() -> Any:
     return Evaluator("ogbl-citation2")
 
 
-def _known(data: HeteroData, pool: Tensor, num_items: int) -> Ragged:
+def _known(data: HeteroData, pool: Tensor, num_items: int) -> CSR:
     """The users' items of all splits, as places in ``pool`` [n] (distinct, ascending); others are left out."""
     place = torch.full((num_items,), -1)
     place[pool] = torch.arange(pool.numel())
     edges = torch.cat([edges_of(data, split) for split in SPLITS], dim=1)
     edges = torch.stack([edges[0], place[edges[1]]])
-    return Ragged.of(edges[:, edges[1] >= 0], data["user"].num_nodes, pool.numel())
+    return CSR.of(edges[:, edges[1] >= 0], data["user"].num_nodes, pool.numel())
 
 
-def _draw(rng: np.random.Generator, known: Ragged, size: int, users: Tensor, count: int) -> Tensor:
+def _draw(rng: np.random.Generator, known: CSR, size: int, users: Tensor, count: int) -> Tensor:
     """For each of ``users`` [P], ``count`` places below ``size`` that are not in the user's list, [P, count]."""
-    free = (size - known.count())[users].numpy()
+    free = (size - known.lengths())[users].numpy()
     ranks = torch.from_numpy((rng.random((users.numel(), count)) * free[:, None]).astype(np.int64))
-    return absent(known.indptr, gaps(known.indptr, known.items, size), size, users[:, None], ranks)
+    return absent(known.indptr, gaps(known, size), size, users[:, None], ranks)

@@ -20,7 +20,6 @@ from bm3_pyg.eval.cold import held_out_scorer, held_out_task
 from bm3_pyg.eval.metrics import measured, metrics_at
 from bm3_pyg.eval.ranking import (
     MEMORY_MB,
-    Ragged,
     RankingTask,
     best_items,
     block_size,
@@ -29,6 +28,7 @@ from bm3_pyg.eval.ranking import (
     ranking_task,
 )
 from bm3_pyg.files import atomic_file, write_text
+from bm3_pyg.ops.csr import CSR
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
 USERS_FILE = "test_users.parquet"
@@ -110,15 +110,15 @@ def _users_table(ranked: _Ranked, data: HeteroData, k: Sequence[int]) -> pl.Data
     columns = {
         "user": users,
         "training_interactions": _degrees(data, "user")[users],
-        "positives": ranked.task.positives.count()[users],
+        "positives": ranked.task.positives.lengths()[users],
     }
-    values = measured(metrics_at(k, NAMES), ranked.ids, ranked.task.positives.pairs(users))
+    values = measured(metrics_at(k, NAMES), ranked.ids, ranked.task.positives.entries(users))
     columns |= {f"{name}@{cutoff}": values[f"{name}@{cutoff}"] for name in NAMES for cutoff in k}
     return pl.DataFrame({name: column.numpy() for name, column in columns.items()})
 
 
 def _positives_table(ranked: _Ranked, data: HeteroData, k: int) -> pl.DataFrame:
-    at, items = ranked.task.positives.pairs(ranked.task.users)
+    at, items = ranked.task.positives.entries(ranked.task.users)
     hits = torch.zeros_like(items, dtype=torch.bool)
     for place in ranked.ids[:, :k].T:
         hits |= place[at] == items
@@ -133,5 +133,5 @@ def _positives_table(ranked: _Ranked, data: HeteroData, k: int) -> pl.DataFrame:
 
 def _degrees(data: HeteroData, kind: str) -> Tensor:
     """Training interactions of every user or item, repeated ones counted once."""
-    training = Ragged.of(edges_of(data, "train"), count(data, "user"), count(data, "item"))
-    return training.count() if kind == "user" else training.items.bincount(minlength=count(data, "item"))
+    training = CSR.of(edges_of(data, "train"), count(data, "user"), count(data, "item"))
+    return training.lengths() if kind == "user" else training.indices.bincount(minlength=count(data, "item"))

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from bm3_pyg.errors import DataError
 from bm3_pyg.ops import Graph
-from bm3_pyg.ops.csr import absent, gaps
+from bm3_pyg.ops.csr import CSR, absent, gaps
 
 
 class BPRLosses(NamedTuple):
@@ -76,7 +76,7 @@ class Negatives(nn.Module):
                 f"user {user}: all {graph.num_items} items are in training, expected one left as a negative"
             )
         self.num_items = graph.num_items
-        self.register_buffer("gaps", gaps(indptr, items, graph.num_items), persistent=False)
+        self.register_buffer("gaps", gaps(CSR(indptr, items), graph.num_items), persistent=False)
         self.register_buffer("indptr", indptr, persistent=False)
         self.register_buffer("free", free, persistent=False)
 

@@ -15,7 +15,7 @@ from bm3_pyg.errors import ConfigError, nearest, shown
 from bm3_pyg.names import check_option
 from bm3_pyg.nn.base import Model
 from bm3_pyg.ops import Graph, build_graph, masked_topk
-from bm3_pyg.ops.csr import add_rows
+from bm3_pyg.ops.csr import CSR, add_rows
 from bm3_pyg.ops.topk import nearest_rows
 from bm3_pyg.protocols import Scorer
 
@@ -102,7 +102,7 @@ class ItemKNN(Model):
 
     def _scores(self, users: Tensor) -> Tensor:
         users = users.to(self.ids.device)
-        position, items = _entries(self.indptr, self.items, users)
+        position, items = CSR(self.indptr, self.items).entries(users)
         scores = self.similarities.new_zeros(users.numel() * self.num_items)
         places = position[:, None] * self.num_items + self.ids[items]
         return add_rows(scores, places.flatten(), self.similarities[items].flatten()).view(-1, self.num_items)
@@ -120,13 +120,13 @@ def nearest_items(graph: Graph, k: int, shrinkage: float, memory_mb: float = 16)
     Returns:
         ids [I, min(k, I - 1)] and similarities of the same shape.
     """
-    degree = graph.by_item.indptr.diff()
+    degree = graph.by_item.lengths()
     root = degree.clamp(min=1).double().sqrt().float()
     items, k = torch.arange(graph.num_items, device=degree.device), min(k, graph.num_items - 1)
     ids, values = [items.new_empty(0, k)], [root.new_empty(0, k)]
     for block in items.split(max(1, int(memory_mb * 2**20 / 4 / graph.num_items))):
         similarity = _common_users(graph, block).div_(root[block, None] * root + shrinkage)
-        best, found = masked_topk(similarity, torch.arange(len(block) + 1, device=block.device), block, max(1, k))
+        best, found = masked_topk(similarity, max(1, k), CSR(torch.arange(len(block) + 1, device=block.device), block))
         values.append(best[:, :k])
         ids.append(found[:, :k])
     return torch.cat(ids), torch.cat(values)
@@ -134,16 +134,8 @@ def nearest_items(graph: Graph, k: int, shrinkage: float, memory_mb: float = 16)
 
 def _common_users(graph: Graph, items: Tensor) -> Tensor:
     """[n, I], the number of users that each of ``items`` [n] shares with each item."""
-    position, users = _entries(graph.by_item.indptr, graph.by_item.indices, items)
-    pair, others = _entries(graph.by_user.indptr, graph.by_user.indices, users)
+    position, users = graph.by_item.entries(items)
+    pair, others = graph.by_user.entries(users)
     counts = torch.zeros(len(items) * graph.num_items, device=items.device)
     places = position[pair] * graph.num_items + others
     return counts.index_add_(0, places, torch.ones(1, device=items.device).expand(places.numel())).view(len(items), -1)
-
-
-def _entries(indptr: Tensor, indices: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The entries of ``rows`` [n] of a CSR matrix: which of the rows each is of, and its column."""
-    start, count = indptr[rows].long(), indptr.diff()[rows].long()
-    position = torch.repeat_interleave(count)
-    offset = torch.arange(position.numel(), device=rows.device) - (count.cumsum(0) - count)[position]
-    return position, indices[start[position] + offset].long()

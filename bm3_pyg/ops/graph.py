@@ -15,21 +15,20 @@ from torch import Tensor
 from bm3_pyg.errors import DataError, check_number
 from bm3_pyg.ops.backend import backend_for
 from bm3_pyg.ops.cpu import Recycler
+from bm3_pyg.ops.csr import CSR, offsets
 
 PART_WORK = 32768  # rows and entries in a part: enough to pay for handing it to a thread
 MAX_PARTS = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Half:
+class Half(CSR):
     """One half of A-hat as a CSR matrix [N, M]: R (users by items) or its transpose.
 
-    ``indptr`` [N + 1] and ``indices`` [E] hold its pattern; entry (r, c) is ``row_scale[r] * column_scale[c]``,
-    the scales being degree^-1/2 in double precision, and 0 for isolated nodes.
+    Entry (r, c) is ``row_scale[r] * column_scale[c]``, the scales being degree^-1/2 in double precision, and 0 for
+    isolated nodes.
     """
 
-    indptr: Tensor
-    indices: Tensor
     row_scale: Tensor
     column_scale: Tensor
 
@@ -71,7 +70,7 @@ class Half:
     @cached_property
     def _matrix(self) -> tuple[Tensor, Tensor, Tensor]:
         """Row pointers, columns and values in double precision; on a CPU int64, for which PyTorch is faster."""
-        rows = torch.repeat_interleave(self.row_scale, self.indptr.diff(), output_size=self.indices.numel())
+        rows = torch.repeat_interleave(self.row_scale, self.lengths(), output_size=self.indices.numel())
         index = torch.int64 if self.indptr.is_cpu else self.indptr.dtype
         return self.indptr.to(index), self.indices.to(index), rows * self.column_scale[self.indices.long()]
 
@@ -94,7 +93,7 @@ class Graph:
 
     def edge_index(self) -> Tensor:
         """The distinct interactions [2, E] as int64, user ids above item ids, by user."""
-        users = torch.repeat_interleave(self.by_user.indptr.diff())
+        users = torch.repeat_interleave(self.by_user.lengths())
         return torch.stack([users.long(), self.by_user.indices.long()])
 
     def both_directions(self) -> Tensor:
@@ -138,8 +137,8 @@ def build_graph(edge_index: Any, num_users: int, num_items: int) -> Graph:
     return Graph(
         num_users,
         num_items,
-        Half(_indptr(user_degree).to(index), items.to(index), user_scale, item_scale),
-        Half(_indptr(item_degree).to(index), users[by_item].to(index), item_scale, user_scale),
+        Half(offsets(user_degree).to(index), items.to(index), user_scale, item_scale),
+        Half(offsets(item_degree).to(index), users[by_item].to(index), item_scale, user_scale),
     )
 
 
@@ -159,10 +158,6 @@ def _interactions(edge_index: Any, num_users: int, num_items: int) -> tuple[Tens
     if shape != (num_users, num_items):
         raise DataError(f"edge_index: got a matrix {list(shape)}, expected [{num_users}, {num_items}]")
     return users.long(), items.long()
-
-
-def _indptr(degree: Tensor) -> Tensor:
-    return torch.cat([degree.new_zeros(1), degree.cumsum(0)])
 
 
 def _inverse_root(degree: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from bm3_pyg.errors import check_number
+from bm3_pyg.ops.csr import offsets
 from bm3_pyg.ops.graph import Half
 from bm3_pyg.ops.precision import full_precision
 from bm3_pyg.ops.topk import nearest_rows
@@ -83,9 +84,8 @@ def _halves(ids: Tensor, weight: float) -> tuple[Half, Half]:
     one = torch.ones_like(share)
     targets = ids.flatten()
     indptr = torch.arange(count + 1, device=ids.device) * each
-    backwards = torch.cat([indptr[:1], targets.bincount(minlength=count).cumsum(0)])
     sources = targets.argsort(stable=True) // max(1, each)
-    return Half(indptr, targets, share, one), Half(backwards, sources, one, share)
+    return Half(indptr, targets, share, one), Half(offsets(targets.bincount(minlength=count)), sources, one, share)
 
 
 class _Smooth(torch.autograd.Function):

@@ -8,25 +8,23 @@ from torch import Tensor
 from bm3_pyg.errors import DataError, check_number
 from bm3_pyg.ops.backend import backend_for
 from bm3_pyg.ops.cpu import parallel
+from bm3_pyg.ops.csr import CSR
 
 ROWS = 16  # rows in a part
 LARGEST = 256  # beyond this k, sorting is faster than inserting
 
 
-def masked_topk(
-    scores: Tensor, indptr: Tensor, hidden: Tensor, k: int, rows: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def masked_topk(scores: Tensor, k: int, hidden: CSR | None = None, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The ``k`` highest scores of each row and their items, best first; of equal scores the lower item id comes first.
 
-    Row b hides the items ``hidden[indptr[r]:indptr[r + 1]]`` with ``r = rows[b]``, so one CSR matrix over all users
-    serves any block of users. Hidden items score -inf: they come last, with that value, where fewer than k are left.
+    Row b hides the items of row ``rows[b]`` of ``hidden``, so one matrix over all users serves any block of users.
+    Hidden items score -inf: they come last, with that value, where fewer than k are left.
 
     Args:
         scores: [B, I]; hidden entries are overwritten. NaN counts as -inf.
-        indptr: [N + 1] int64.
-        hidden: [n] int64 item ids.
         k: 1 or more; I is taken where k is larger.
-        rows: [B] int64 rows of the CSR matrix; 0 to B - 1 by default.
+        hidden: [N, I] of int64; nothing is hidden by default.
+        rows: [B] int64 rows of ``hidden``; 0 to B - 1 by default.
 
     Returns:
         values [B, min(k, I)] and item ids [B, min(k, I)].
@@ -37,26 +35,25 @@ def masked_topk(
     if scores.dim() != 2 or k < 1:
         raise DataError(f"top-k: got scores {list(scores.shape)} and k = {k}, expected [B, I] and k of 1 or more")
     k = min(k, scores.size(1))
-    if rows is None:
-        rows = torch.arange(scores.size(0), device=scores.device)
+    first = torch.arange(scores.size(0), device=scores.device)
+    rows = first if rows is None else rows
     if rows.shape != scores.shape[:1]:
         raise DataError(f"top-k: got {rows.numel()} rows for {scores.size(0)} rows of scores")
-    start, count = indptr[rows], indptr.diff()[rows]
-    if k <= LARGEST and scores.is_contiguous() and backend_for(scores) == "numba":
-        return _compiled(scores.detach(), start, start + count, hidden, k)
-    row = torch.repeat_interleave(count)
-    offset = torch.arange(row.numel(), device=scores.device) - (count.cumsum(0) - count)[row]
     scores = scores.detach()
-    scores[row, hidden[start[row] + offset]] = float("-inf")
+    if hidden is None:
+        hidden, rows = CSR(first.new_zeros(len(first) + 1), first[:0]), first
+    if k <= LARGEST and scores.is_contiguous() and backend_for(scores) == "numba":
+        return _compiled(scores, k, hidden, rows)
+    scores[hidden.entries(rows)] = float("-inf")
     return _by_torch(scores.masked_fill(scores.isnan(), float("-inf")), k)  # torch would put NaN first
 
 
-def _compiled(scores: Tensor, start: Tensor, stop: Tensor, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _compiled(scores: Tensor, k: int, hidden: CSR, rows: Tensor) -> tuple[Tensor, Tensor]:
     from bm3_pyg.ops.numba_kernels import topk
 
-    size = scores.size(0)
+    size, start, stop = scores.size(0), hidden.indptr[rows], hidden.indptr[1:][rows]
     values, ids = scores.new_empty(size, k), torch.empty(size, k, dtype=torch.long)
-    arrays = [tensor.numpy() for tensor in (scores, start, stop, hidden, values, ids)]
+    arrays = [tensor.numpy() for tensor in (scores, start, stop, hidden.indices, values, ids)]
     parallel(topk, ((*arrays, low, min(low + ROWS, size)) for low in range(0, size, ROWS)))
     return values, ids
 
@@ -130,7 +127,7 @@ def nearest_rows(features: Tensor, k: int, *, memory_mb: float = 64) -> tuple[Te
             found[:, left : left + width] = block @ features[left : left + width].to(dtype).T
         found.mul_(scale).mul_(GRID).round_().div_(GRID)
         here = slice(low, low + len(block))
-        cosines[here], ids[here] = masked_topk(found, rows, low + rows[:-1], k)
+        cosines[here], ids[here] = masked_topk(found, k, CSR(rows, low + rows[:-1]))
     return ids, cosines
 
 

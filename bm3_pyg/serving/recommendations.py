@@ -15,7 +15,6 @@ from bm3_pyg.eval.metrics import LARGEST_K
 from bm3_pyg.eval.ranking import (
     MEMORY_MB,
     SPLITS,
-    Ragged,
     block_size,
     check_numbers,
     check_range,
@@ -24,6 +23,7 @@ from bm3_pyg.eval.ranking import (
     others,
 )
 from bm3_pyg.ops import masked_topk
+from bm3_pyg.ops.csr import CSR
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
 
@@ -90,16 +90,16 @@ def _recommend(
         check_numbers(block_scores)
         if barred is not None:
             block_scores = block_scores.masked_fill(barred, float("-inf"))
-        values, best = masked_topk(block_scores, hidden.indptr, hidden.items, k, rows=block.to(block_scores.device))
+        values, best = masked_topk(block_scores, k, hidden, rows=block.to(block_scores.device))
         scores[start : start + size, : values.size(1)] = values.to(scores)
         ids[start : start + size, : best.size(1)] = best.masked_fill(values == float("-inf"), -1).to(ids)
     return ids, scores
 
 
-def _hidden(exclude: HeteroData | None, num_users: int, num_items: int) -> Ragged:
+def _hidden(exclude: HeteroData | None, num_users: int, num_items: int) -> CSR:
     if exclude is None:
-        return Ragged.of(torch.empty(2, 0, dtype=torch.long), num_users, num_items)
+        return CSR.of(torch.empty(2, 0, dtype=torch.long), num_users, num_items)
     seen = torch.cat([edges_of(exclude, split) for split in SPLITS], dim=1)
     if count(exclude, "item") != num_items:
         raise DataError(f"exclude: has {count(exclude, 'item'):,} items, the model scores {num_items:,}")
-    return Ragged.of(seen, count(exclude, "user"), num_items)
+    return CSR.of(seen, count(exclude, "user"), num_items)

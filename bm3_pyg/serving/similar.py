@@ -72,8 +72,7 @@ def similar_items(
         block = items[start : start + size]
         scores = (table[block.to(table.device)] @ others.T).cpu()
         scores[block[:, None] == pool] = float("-inf")
-        nothing = torch.zeros(block.numel() + 1, dtype=torch.long)
-        values, best = masked_topk(scores, nothing, pool[:0], k)
+        values, best = masked_topk(scores, k)
         cosines[start : start + size, : values.size(1)] = values.float()
         ids[start : start + size, : best.size(1)] = pool[best].masked_fill(values == float("-inf"), -1)
     return ids, cosines

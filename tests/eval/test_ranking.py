@@ -13,7 +13,8 @@ from torch_geometric.data import HeteroData
 from bm3_pyg import evaluate
 from bm3_pyg.errors import ConfigError, DataError
 from bm3_pyg.eval import ranking_task
-from bm3_pyg.eval.ranking import Ragged, rank
+from bm3_pyg.eval.ranking import rank
+from bm3_pyg.ops.csr import CSR
 
 
 def naive(
@@ -144,8 +145,8 @@ def test_wrong_arguments_are_refused(fixed: Any, random_data: Any, arguments: di
 
 def test_ragged_lists() -> None:
     edges = torch.tensor([[3, 0, 3, 3, 0], [1, 2, 0, 1, 2]])
-    lists = Ragged.of(edges, num_users=5, num_items=4)
-    assert lists.count().tolist() == [1, 0, 0, 2, 0]
-    assert lists.pairs(torch.tensor([3, 1, 0])).tolist() == [[0, 0, 2], [0, 1, 2]]
-    empty = Ragged.of(torch.empty(2, 0, dtype=torch.long), 3, 4)
-    assert empty.pairs(torch.tensor([0, 2])).shape == (2, 0)
+    lists = CSR.of(edges, num_rows=5, num_columns=4)
+    assert lists.lengths().tolist() == [1, 0, 0, 2, 0]
+    assert torch.stack(lists.entries(torch.tensor([3, 1, 0]))).tolist() == [[0, 0, 2], [0, 1, 2]]
+    empty = CSR.of(torch.empty(2, 0, dtype=torch.long), 3, 4)
+    assert [len(part) for part in empty.entries(torch.tensor([0, 2]))] == [0, 0]

@@ -11,8 +11,8 @@ from bm3_pyg import evaluate
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import ConfigError, DataError
 from bm3_pyg.eval import ranking_task
-from bm3_pyg.eval.ranking import Ragged
 from bm3_pyg.eval.sampled import _draw
+from bm3_pyg.ops.csr import CSR
 
 pytest.importorskip("ogb")
 
@@ -61,7 +61,7 @@ def test_blocks_do_not_change_the_result_and_seeds_do(fixed: Any, random_data: A
 
 
 def test_draws_are_uniform_over_what_is_free() -> None:
-    known = Ragged.of(torch.tensor([[0, 0, 0, 2, 2, 2], [0, 3, 4, 9, 1, 2]]), num_users=3, num_items=10)
+    known = CSR.of(torch.tensor([[0, 0, 0, 2, 2, 2], [0, 3, 4, 9, 1, 2]]), num_rows=3, num_columns=10)
     drawn = _draw(np.random.default_rng(0), known, 10, torch.tensor([2, 0, 1]), 20_000)
     for row, taken in zip(drawn, ({1, 2, 9}, {0, 3, 4}, set()), strict=True):
         count = torch.bincount(row, minlength=10)

@@ -6,24 +6,23 @@ from torch import Tensor
 
 from bm3_pyg.errors import DataError
 from bm3_pyg.ops import masked_topk
+from bm3_pyg.ops.csr import CSR, offsets
 
 
-def twin(scores: Tensor, indptr: Tensor, hidden: Tensor, k: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+def twin(scores: Tensor, k: int, hidden: CSR, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Hide row by row, sort everything."""
     scores = scores.clone()
     for line, row in zip(scores, rows.tolist(), strict=True):
-        line[hidden[indptr[row] : indptr[row + 1]]] = -torch.inf
+        line[hidden.indices[hidden.indptr[row] : hidden.indptr[row + 1]]] = -torch.inf
     values, ids = torch.sort(scores, dim=1, descending=True, stable=True)
     return values[:, :k], ids[:, :k]
 
 
-def hidden_items(num_rows: int, num_items: int) -> tuple[Tensor, Tensor]:
+def hidden_items(num_rows: int, num_items: int) -> CSR:
     """Some rows hide nothing, one hides everything."""
     counts = torch.randint(min(num_items, 30) + 1, (num_rows,))
     counts[0], counts[-1] = 0, num_items
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]), torch.cat(
-        [torch.randperm(num_items)[:c] for c in counts]
-    )
+    return CSR(offsets(counts), torch.cat([torch.randperm(num_items)[:c] for c in counts]))
 
 
 @pytest.fixture(params=["numba", "torch"], autouse=True)
@@ -36,13 +35,13 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("k", [1, 20, 50, 300])
 @pytest.mark.parametrize(("size", "num_items"), [(3, 1), (9, 16), (7, 41), (40, 1_003), (10, 7_050)])
 def test_topk_is_its_sorted_twin(size: int, num_items: int, k: int, dtype: torch.dtype) -> None:
-    indptr, hidden = hidden_items(99, num_items)
+    hidden = hidden_items(99, num_items)
     rows = torch.cat([torch.tensor([98]), torch.randint(98, (size - 1,))])
     random = torch.randn(size, num_items, dtype=dtype)
     ladder = torch.arange(num_items, dtype=dtype).expand(size, -1)
     for scores in (random, random.mul(3).round(), torch.zeros_like(random), ladder, -ladder):
-        result = masked_topk(scores.clone(), indptr, hidden, k, rows)
-        expected = twin(scores, indptr, hidden, k, rows)
+        result = masked_topk(scores.clone(), k, hidden, rows)
+        expected = twin(scores, k, hidden, rows)
         assert result[0].shape == (size, min(k, num_items))
         assert torch.equal(result[0], expected[0])
         assert torch.equal(result[1], expected[1])
@@ -50,28 +49,27 @@ def test_topk_is_its_sorted_twin(size: int, num_items: int, k: int, dtype: torch
 
 def test_rows_count_from_the_first_by_default() -> None:
     scores = torch.tensor([[1.0, 3.0, 2.0], [1.0, 3.0, 2.0]])
-    values, ids = masked_topk(scores, torch.tensor([0, 0, 2]), torch.tensor([1, 2]), 2)
+    values, ids = masked_topk(scores, 2, CSR(torch.tensor([0, 0, 2]), torch.tensor([1, 2])))
     assert ids.tolist() == [[1, 2], [0, 1]]
     assert values.tolist() == [[3.0, 2.0], [1.0, -torch.inf]]
 
 
 def test_scores_that_are_not_contiguous_and_no_rows() -> None:
-    scores, none = torch.randn(30, 8).T, torch.zeros(0, dtype=torch.long)
-    nothing = torch.zeros(9, dtype=torch.long)
-    expected = twin(scores, nothing, none, 5, torch.arange(8))
-    assert torch.equal(masked_topk(scores, nothing, none, 5)[1], expected[1])
-    assert masked_topk(torch.zeros(0, 4), torch.zeros(1, dtype=torch.long), none, 3)[0].shape == (0, 3)
+    scores, nothing = torch.randn(30, 8).T, CSR(torch.zeros(9, dtype=torch.long), torch.zeros(0, dtype=torch.long))
+    expected = twin(scores, 5, nothing, torch.arange(8))
+    assert torch.equal(masked_topk(scores, 5)[1], expected[1])
+    assert torch.equal(masked_topk(scores, 5, nothing)[1], expected[1])
+    assert masked_topk(torch.zeros(0, 4), 3)[0].shape == (0, 3)
 
 
 def test_scores_that_are_not_numbers_do_no_harm() -> None:
-    _, ids = masked_topk(torch.full((2, 40), torch.nan), torch.zeros(3, dtype=torch.long), torch.zeros(0).long(), 5)
+    _, ids = masked_topk(torch.full((2, 40), torch.nan), 5)
     assert ids.min() >= 0
     assert ids.max() < 40
 
 
 def test_bad_shapes_are_refused() -> None:
-    none = torch.zeros(0, dtype=torch.long)
     with pytest.raises(DataError, match="k = 0"):
-        masked_topk(torch.zeros(1, 2), torch.zeros(2, dtype=torch.long), none, 0)
+        masked_topk(torch.zeros(1, 2), 0)
     with pytest.raises(DataError, match="1 rows for 2 rows of scores"):
-        masked_topk(torch.zeros(2, 2), torch.zeros(2, dtype=torch.long), none, 1, torch.tensor([0]))
+        masked_topk(torch.zeros(2, 2), 1, rows=torch.tensor([0]))

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bm3_pyg.models.itemknn import _entries
 from bm3_pyg.ops import build_graph, masked_topk, propagate
-from bm3_pyg.ops.csr import absent, gaps
+from bm3_pyg.ops.csr import CSR, absent, gaps, offsets
 from bm3_pyg.ops.propagation import propagate_rows
 
 
@@ -23,9 +22,10 @@ def _backend(request: pytest.FixtureRequest) -> object:
         yield
 
 
-def csr(rows: list[list[int]]) -> tuple[Tensor, Tensor]:
-    ids = torch.tensor([one for row in rows for one in row], dtype=torch.long)
-    return torch.tensor([0, *map(len, rows)]).cumsum(0), ids
+def csr(rows: list[list[int]]) -> CSR:
+    return CSR(
+        offsets(torch.tensor([*map(len, rows)])), torch.tensor([i for row in rows for i in row], dtype=torch.long)
+    )
 
 
 @st.composite
@@ -39,19 +39,18 @@ def held(draw: st.DrawFn) -> tuple[int, list[list[int]]]:
 @given(held())
 def test_absent_ids_by_their_rank(drawn: tuple[int, list[list[int]]]) -> None:
     size, rows = drawn
-    indptr, ids = csr(rows)
-    found = gaps(indptr, ids, size)
+    matrix = csr(rows)
+    row_gaps = gaps(matrix, size)
     for at, row in enumerate(rows):
         free = [one for one in range(size) if one not in row]
-        assert absent(indptr, found, size, torch.tensor(at), torch.arange(len(free))).tolist() == free
+        assert absent(matrix.indptr, row_gaps, size, torch.tensor(at), torch.arange(len(free))).tolist() == free
 
 
 @given(held(), st.data())
 def test_entries_of_any_rows(drawn: tuple[int, list[list[int]]], data: st.DataObject) -> None:
     _, rows = drawn
-    indptr, ids = csr(rows)
     asked = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=12))
-    position, found = _entries(indptr, ids, torch.tensor(asked, dtype=torch.long))
+    position, found = csr(rows).entries(torch.tensor(asked, dtype=torch.long))
     expected = [(at, one) for at, row in enumerate(asked) for one in rows[row]]
     assert list(zip(position.tolist(), found.tolist(), strict=True)) == expected
 
@@ -63,7 +62,6 @@ SCORE = st.sampled_from([0.0, -0.0, 1.0, 1.0, 2.0, -1.0, math.inf, -math.inf, 1e
 def test_topk_is_a_stable_sort(drawn: tuple[int, list[list[int]]], data: st.DataObject, dtype: torch.dtype) -> None:
     """Ties by id; infinite scores; hidden items last, also where nothing else is left; k beyond the items."""
     size, rows = drawn
-    indptr, hidden = csr(rows)
     asked = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=6))
     scores = data.draw(
         st.lists(st.lists(SCORE, min_size=size, max_size=size), min_size=len(asked), max_size=len(asked))
@@ -71,9 +69,8 @@ def test_topk_is_a_stable_sort(drawn: tuple[int, list[list[int]]], data: st.Data
     k = data.draw(st.integers(1, 2 * size))
     values, ids = masked_topk(
         torch.tensor(scores, dtype=dtype).view(len(asked), size),
-        indptr,
-        hidden,
         k,
+        csr(rows),
         torch.tensor(asked, dtype=torch.long),
     )
     assert values.shape == ids.shape == (len(asked), min(k, size))
@@ -91,7 +88,7 @@ def test_topk_ranks_what_is_a_number_before_what_is_none(
     size, rows = drawn
     line = st.lists(SCORE | st.just(math.nan), min_size=size, max_size=size)
     scores = data.draw(st.lists(line, min_size=len(rows), max_size=len(rows)))
-    values, ids = masked_topk(torch.tensor(scores), *csr(rows), data.draw(st.integers(1, size)))
+    values, ids = masked_topk(torch.tensor(scores), data.draw(st.integers(1, size)), csr(rows))
     assert ((ids >= 0) & (ids < size)).all()
     for hidden, given_scores, found, best in zip(rows, scores, ids.tolist(), values.tolist(), strict=True):
         shown = {one: score for one, score in enumerate(given_scores) if one not in hidden and score > -math.inf}

@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.errors import DataError
 from bm3_pyg.eval import evaluate
-from bm3_pyg.eval.ranking import Ragged
+from bm3_pyg.ops.csr import CSR
 from bm3_pyg.protocols import Scorer
 
 Pairs = list[tuple[int, int]]
@@ -55,11 +55,11 @@ def test_ragged_lists_are_sorted_sets(drawn: tuple[int, int, dict[str, Pairs]], 
     repeated = pairs["train"] + data.draw(
         st.lists(st.sampled_from(pairs["train"]), max_size=5) if pairs["train"] else st.just([])
     )
-    ragged = Ragged.of(edges(repeated), users, items)
+    ragged = CSR.of(edges(repeated), users, items)
     own = [sorted({item for user, item in pairs["train"] if user == one}) for one in range(users)]
-    assert ragged.count().tolist() == list(map(len, own))
+    assert ragged.lengths().tolist() == list(map(len, own))
     asked = data.draw(st.lists(st.integers(0, users - 1), max_size=8))
-    position, found = ragged.pairs(torch.tensor(asked, dtype=torch.long)).tolist()
+    position, found = (part.tolist() for part in ragged.entries(torch.tensor(asked, dtype=torch.long)))
     assert list(zip(position, found, strict=True)) == [(at, item) for at, one in enumerate(asked) for item in own[one]]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bm3_pyg.ops.csr import add_rows, first_places, take_rows
+from bm3_pyg.ops.csr import CSR, absent, add_rows, first_places, gaps, take_rows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -38,3 +38,26 @@ def test_taken_rows_and_their_gradient() -> None:
     table, rows = torch.randn(5, 3, dtype=torch.float64, requires_grad=True), torch.tensor([4, 0, 4, 4, 1])
     assert torch.equal(take_rows(table, rows), table[rows])
     assert torch.autograd.gradcheck(take_rows, (table, rows))
+
+
+def test_every_rank_of_every_row_against_loops() -> None:
+    """Rows of no id, of the first, of the last, of all but one and of all."""
+    size = 6
+    rows = [[], [0], [5], [0, 1, 2, 3, 4], [1, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [1, 4], []]
+    indptr = torch.tensor([0, *map(len, rows)]).cumsum(0)
+    row_gaps = gaps(CSR(indptr, torch.tensor([i for row in rows for i in row])), size)
+    for number, row in enumerate(rows):
+        free = [i for i in range(size) if i not in row]
+        assert absent(indptr, row_gaps, size, torch.tensor(number), torch.arange(len(free))).tolist() == free
+
+
+def test_ranks_of_any_shape() -> None:
+    indptr, ids = torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1])
+    ranks = torch.tensor([[0, 1, 0], [1, 0, 0]])
+    found = absent(indptr, gaps(CSR(indptr, ids), 4), 4, torch.tensor([[0], [1]]), ranks)
+    assert found.tolist() == [[1, 3, 1], [2, 0, 0]]
+
+
+def test_nothing_is_held() -> None:
+    indptr, none = torch.zeros(4, dtype=torch.long), torch.empty(0, dtype=torch.long)
+    assert absent(indptr, gaps(CSR(indptr, none), 5), 5, torch.tensor([2, 0]), torch.tensor([4, 1])).tolist() == [4, 1]
