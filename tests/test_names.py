@@ -69,7 +69,16 @@ def test_mask_weight_may_be_none() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["names", "cli", "data.load", "data.prepare", "data.tables", "data.mmrec", "data.amazon.prepare", "train.settings"],
+    [
+        "names",
+        "cli",
+        "data.load",
+        "data.prepare",
+        "data.interaction_table",
+        "data.mmrec",
+        "data.amazon.prepare",
+        "train.settings",
+    ],
 )
 def test_modules_that_do_not_import_pytorch(module: str) -> None:
     script = f"import sys, bm3_pyg.{module}; sys.exit('torch' in sys.modules)"

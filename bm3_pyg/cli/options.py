@@ -177,14 +177,14 @@ def model_of_run(args: argparse.Namespace, data: HeteroData) -> Any:
 
 def ids_in(file: str, kind: str, args: argparse.Namespace) -> Sequence[str | int]:
     """The ids of users or items in a text file, one a line, or in a table."""
-    from bm3_pyg.data.asked import read_ids
+    from bm3_pyg.data.ids import read_ids
 
     return read_ids(file, *_columns(kind, args))
 
 
 def histories_in(file: str, args: argparse.Namespace) -> Mapping[str | int, Sequence[str | int]]:
     """Each user's items, from a table."""
-    from bm3_pyg.data.asked import read_histories
+    from bm3_pyg.data.ids import read_histories
 
     return read_histories(file, _columns("user", args), _columns("item", args))
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tabulate import tabulate
 
+from bm3_pyg.data.content import file_sha256
 from bm3_pyg.data.mmrec import write_mmrec
-from bm3_pyg.data.reading import file_sha256
 from bm3_pyg.data.splits import SPLITS
 from bm3_pyg.data.summary import describe
 from bm3_pyg.errors import DataError, shown

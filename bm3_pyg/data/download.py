@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import filelock
 import requests
 
+from bm3_pyg.data.content import file_sha256
 from bm3_pyg.data.fetch import Fetched, FetchError, Retry, check_space, discard, fetch, kept_bytes, probe, wrong_kind
-from bm3_pyg.data.reading import file_sha256
 from bm3_pyg.errors import ConfigError, DataError
 from bm3_pyg.files import write_text
 

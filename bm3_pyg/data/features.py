@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bm3_pyg.data.content import file_sha256, is_table
-from bm3_pyg.data.ids import positions, read_ids, refuse_repeats
-from bm3_pyg.data.reading import Table, floats, read_table, type_of
+from bm3_pyg.data.ids import positions, read_id_column, refuse_repeats
+from bm3_pyg.data.table import Table, floats, read_table, type_of
 from bm3_pyg.errors import DataError, named, shown
 
 NPY = b"\x93NUMPY"
@@ -110,7 +110,7 @@ def missing_note(modality: str, missing: int, items: int) -> str:
 def _from_table(
     table: Table, modality: str, item: str, item_ids: pl.Series
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], str, list[str]]:
-    ids = read_ids(table, item)
+    ids = read_id_column(table, item)
     refuse_repeats(table, ids, "one row per item")
     values, gaps = _matrix(table, item)
     at = positions(item_ids, ids)

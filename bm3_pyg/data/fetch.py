@@ -22,7 +22,7 @@ import requests
 import urllib3
 from tqdm import tqdm
 
-from bm3_pyg.data.reading import file_sha256
+from bm3_pyg.data.content import file_sha256
 from bm3_pyg.errors import one_line
 from bm3_pyg.files import write_text
 

@@ -24,7 +24,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bm3_pyg.data.edges import KINDS, RATED_BY, RATES, attribute_of, checksum, count, edge_values, edges_of
-from bm3_pyg.data.ids import Asked, Ids, look_up, to_series
+from bm3_pyg.data.ids import IdList, Ids, look_up, to_series
 from bm3_pyg.data.splits import SPLITS, Interactions
 from bm3_pyg.errors import ConfigError, DataError, shown
 from bm3_pyg.later import Later
@@ -199,7 +199,7 @@ def index_of(data: HeteroData, kind: Literal["user", "item"], ids: Iterable[obje
         name = getattr(data, "name", None) or "data"
         told = f"{len(unknown):,} of {len(asked):,} {kind} ids are unknown"
         expected = f"expected ids such as {shown(str(own[0]))}"
-        if isinstance(ids, Asked):
+        if isinstance(ids, IdList):
             first = int(unknown[0])
             raise DataError(f"{ids.where(first)}: {shown(asked[first])} is no {kind} of {name} ({told}), {expected}")
         first_few = ", ".join(shown(asked[int(row)]) for row in unknown[:3]) + (", ..." if len(unknown) > 3 else "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from string import whitespace
 from typing import Any
@@ -11,22 +13,95 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bm3_pyg.data.content import read_content, text_of
-from bm3_pyg.data.reading import Table, present, type_of
+from bm3_pyg.data.content import is_table, read_content, streams_kept, text_of
+from bm3_pyg.data.table import Table, log_notes, present, read_table, table_kind, type_of
 from bm3_pyg.errors import DataError, shown
 
 Ids = NDArray[Any]  # int64, or str as Python objects: one long id does not widen all
+LISTS = "bm3_pyg.lists"  # the logger of what people should know of lists, which every command shows
 
 
-class Asked(list[str | int]):
-    """Ids that are asked for, and where each was found: ``where(2)`` is ``"ids.txt: line 3"``."""
+class IdList(list[str | int]):
+    """Ids from a file, and where in it each stands: ``where(2)`` is ``"ids.txt: line 3"``."""
 
     def __init__(self, ids: Iterable[str | int], where: Callable[[int], str]) -> None:
         super().__init__(ids)
         self.where = where
 
 
-def read_ids(table: Table, name: str) -> pl.Series:
+@streams_kept()
+def read_ids(path: str | Path, *columns: str) -> IdList:
+    """Ids from a text file, one a line, as they stand; blank lines do not count. Or from a table's column.
+
+    Args:
+        path: A text file; a .jsonl or .parquet table, or a .csv or .tsv table whose header has one of ``columns``;
+            compressed or not; ``-`` or a pipe will do.
+        columns: Names of the column in a table; the first that it has counts, or its only column.
+
+    Raises:
+        DataError: The file is missing, not UTF-8 text or empty.
+    """
+    content = read_content(path)
+    kind = table_kind(content)
+    first = re.split(rb"[\r\n]", content.raw.removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n"), maxsplit=1)[0]
+    header = [name.strip('"') for name in re.split(r"[,\t;|]", first.decode(errors="replace"))]
+    if kind not in ("jsonl", "parquet") and not (is_table(content.path) and set(header) & set(columns)):
+        lines = id_lines(path, columns[0] if columns else "id")
+        ids = lines.frame.to_series()
+        return IdList(ids.drop_nulls(), partial(_where, lines, ids.is_not_null().arg_true().to_list()))
+    table = read_table(path)
+    only = table.frame.columns[: table.frame.width == 1]
+    ids = read_id_column(table, _first_there([*columns, *only] or ["id"], table))
+    log_notes(table.notes, LISTS)
+    return IdList(ids, table.where)
+
+
+def read_histories(
+    path: str | Path, user: Sequence[str] = ("user",), item: Sequence[str] = ("item",)
+) -> dict[str | int, list[str | int]]:
+    """Each user's items, from a table of interactions; users in order of appearance.
+
+    Args:
+        path: A .csv, .tsv, .jsonl or .parquet table, compressed or not; ``-`` or a pipe will do.
+        user: Names of the column of users; the first that the table has counts.
+        item: Names of the column of items.
+
+    Raises:
+        DataError: The file is missing or not such a table.
+    """
+    table = read_table(path)
+    names = {"user": _first_there(user, table), "item": _first_there(item, table)}
+    pairs = pl.DataFrame({kind: read_id_column(table, name) for kind, name in names.items()}).with_row_index("row")
+    log_notes(table.notes, LISTS)
+    grouped = pairs.group_by("user", maintain_order=True).agg("item", "row")
+    return {
+        name: IdList(items, partial(_where, table, rows))
+        for name, items, rows in zip(*(grouped[column].to_list() for column in ("user", "item", "row")), strict=True)
+    }
+
+
+def concatenated(lists: Iterable[Sequence[str | int]]) -> Sequence[str | int]:
+    """The ids of all lists, as an :class:`IdList` if each list is one."""
+    places = [(ids, place) for ids in lists for place in range(len(ids))]
+    together = [ids[place] for ids, place in places]
+
+    def where(row: int) -> str:
+        ids, place = places[row]
+        assert isinstance(ids, IdList)
+        return ids.where(place)
+
+    return IdList(together, where) if all(isinstance(ids, IdList) for ids, _ in places) else together
+
+
+def _first_there(names: Sequence[str], table: Table) -> str:
+    return next((name for name in names if name in table.frame.columns), names[0])
+
+
+def _where(table: Table, rows: Sequence[int], place: int) -> str:
+    return table.where(rows[place])
+
+
+def read_id_column(table: Table, name: str) -> pl.Series:
     """Column ``name`` of ids as Int64 or String.
 
     In a text file ids stay strings unless every one is an integer as one writes it (no leading zero) of 64 bits.
@@ -147,11 +222,11 @@ def fixed_width(ids: Ids) -> Ids:
     return ids.astype(np.str_)
 
 
-def look_up(catalogue: pl.Series, asked: pl.Series) -> NDArray[np.int64]:
+def look_up(catalogue: pl.Series, ids: pl.Series) -> NDArray[np.int64]:
     """:func:`positions` of ids, and of those not there without the white space around them."""
-    at = positions(catalogue, asked).copy()
-    if asked.dtype == pl.String and (unknown := np.flatnonzero(at < 0)).size:
-        stripped = [one.strip() for one in asked.gather(unknown).to_list()]
+    at = positions(catalogue, ids).copy()
+    if ids.dtype == pl.String and (unknown := np.flatnonzero(at < 0)).size:
+        stripped = [own.strip() for own in ids.gather(unknown).to_list()]
         at[unknown] = positions(catalogue, pl.Series(stripped, dtype=pl.String))
     return at
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from bm3_pyg.data.cache import cached
 from bm3_pyg.data.content import file_sha256, is_stream, is_table, located, streams_kept, table_name
 from bm3_pyg.data.corrupt import corrupt_features
+from bm3_pyg.data.interaction_table import read_interaction_table
 from bm3_pyg.data.mmrec import find_inter, read_mmrec
 from bm3_pyg.data.planted import PLANTED, make_planted
-from bm3_pyg.data.reading import tell
 from bm3_pyg.data.splits import RULES, TIMED
-from bm3_pyg.data.tables import read_tables
+from bm3_pyg.data.table import log_notes
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest, shown
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def load_dataset(
         origin = data.source
         data = corrupt_features(data, corrupt, seed)
         data.source = {**origin, "corrupt": corrupt, **({"seed": seed} if seed else {})}
-    tell(data.notes)
+    log_notes(data.notes)
     return data
 
 
@@ -181,7 +181,7 @@ def _load_table(path: Path, seed: int, options: Mapping[str, Any]) -> HeteroData
     if rule in TIMED and options["time"] is None:
         raise ConfigError(f"split: {rule!r} needs the time column, expected time=COLUMN")
     resolved = {**options, "split": rule, "features": features}
-    build = partial(read_tables, path, seed=seed, **resolved)
+    build = partial(read_interaction_table, path, seed=seed, **resolved)
     files = [path, *features.values(), *([options["items"]] if options["items"] else [])]
     if not any(map(is_table, features.values())) or any(map(is_stream, files)):
         return build()

@@ -10,11 +10,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from bm3_pyg.data.content import file_sha256, read_bytes
 from bm3_pyg.data.features import missing_note, open_npy, read_npy
 from bm3_pyg.data.hetero import build, check_modality_word, interactions_of, missing_of, modalities, raw_ids
 from bm3_pyg.data.ids import Ids, integers_if_canonical, refuse_repeats, to_array, to_series
-from bm3_pyg.data.reading import Table, codes, file_sha256, floats, integers, present, read_bytes, read_table
 from bm3_pyg.data.splits import LABELS, Interactions, merge_duplicates, refuse_conflicts
+from bm3_pyg.data.table import Table, codes, floats, integers, present, read_table
 from bm3_pyg.data.times import times
 from bm3_pyg.errors import DataError
 

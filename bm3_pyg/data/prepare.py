@@ -17,9 +17,9 @@ from bm3_pyg.data.card import is_prepared, write_prepared
 from bm3_pyg.data.content import is_stream, is_table, located, streams_kept, table_name
 from bm3_pyg.data.features import fill_missing, missing_note
 from bm3_pyg.data.hetero import check_modality_word, raw_ids
-from bm3_pyg.data.ids import positions, read_ids, to_series
+from bm3_pyg.data.ids import positions, read_id_column, to_series
 from bm3_pyg.data.load import load_dataset
-from bm3_pyg.data.reading import column, read_table, tell, type_of
+from bm3_pyg.data.table import column, log_notes, read_table, type_of
 from bm3_pyg.data.text import DEFAULT, encode_texts, read_text_folder
 from bm3_pyg.errors import ConfigError, DataError
 from bm3_pyg.later import Later
@@ -127,7 +127,7 @@ def add_texts(data: HeteroData, name: str, texts: Sequence[str], encoder: str, n
     values, missing, remarks = text_features(texts, name, encoder)
     data["item"][name] = torch.from_numpy(values)
     data["item"][f"{name}_missing"] = torch.from_numpy(missing)
-    tell([*notes, *remarks])
+    log_notes([*notes, *remarks])
     data.notes += [*notes, *remarks]
 
 
@@ -184,7 +184,7 @@ def _column_texts(items: Path, item: str, columns: Sequence[str], data: HeteroDa
         if values.dtype.is_nested():
             raise DataError(f"{items}: column {name!r} has type {type_of(values)}, expected text")
         parts.append(values.cast(pl.String).fill_null("").to_list())
-    at = positions(read_ids(table, item), to_series(raw_ids(data, "item")))
+    at = positions(read_id_column(table, item), to_series(raw_ids(data, "item")))
     return [" ".join(" ".join(part[row] for part in parts).split()) for row in at]
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bm3_pyg.data.cache import cache_folder, not_kept
+from bm3_pyg.data.content import check_utf8, file_sha256, read_bytes
 from bm3_pyg.data.features import first_not_finite
 from bm3_pyg.data.ids import positions
-from bm3_pyg.data.reading import check_utf8, file_sha256, read_bytes
 from bm3_pyg.errors import ConfigError, DataError, WriteError, check_number, one_line, shown
 from bm3_pyg.files import atomic_file, make_folder
 

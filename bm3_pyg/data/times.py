@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bm3_pyg.data.reading import Table, present, refuse_new_nulls, type_of
+from bm3_pyg.data.table import Table, present, refuse_new_nulls, type_of
 from bm3_pyg.errors import DataError, shown
 
 LATEST = 4_102_444_800  # the first second of 2100

@@ -12,8 +12,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import index_of, raw_ids
-from bm3_pyg.data.asked import flat, read_histories, read_ids
-from bm3_pyg.data.ids import Asked, look_up, to_series
+from bm3_pyg.data.ids import IdList, concatenated, look_up, read_histories, read_ids, to_series
 from bm3_pyg.errors import ConfigError, DataError, check_number, shown
 from bm3_pyg.files import atomic_file, make_folder
 from bm3_pyg.names import LIST_SUFFIXES
@@ -94,7 +93,7 @@ def write_new_recommendations(
     """
     check_list_file(out)
     check_number("k", k, int, 1)
-    items = index_of(data, "item", flat(histories.values()))
+    items = index_of(data, "item", concatenated(histories.values()))
     allowed = None if candidates is None else index_of(data, "item", candidates)
     places = items.split([len(history) for history in histories.values()])
     trained = training_counts(data, "item") > 0
@@ -159,7 +158,7 @@ def known_histories(
     data: HeteroData, histories: Mapping[str | int, Sequence[str | int]], strict: bool = False
 ) -> dict[str | int, list[str | int]]:
     """Each user's items, without those that ``data`` does not have, which a note counts as :func:`known_ids` does."""
-    known = iter(_known(data, "item", flat(histories.values()), strict))
+    known = iter(_known(data, "item", concatenated(histories.values()), strict))
     return {user: [item for item in items if next(known)] for user, items in histories.items()}
 
 
@@ -169,7 +168,7 @@ def _known(data: HeteroData, kind: Literal["user", "item"], asked: Sequence[str 
     if strict or len(unknown) == len(asked):
         index_of(data, kind, asked)  # says what is wrong
     if unknown:
-        places = [f" ({asked.where(place)})" if isinstance(asked, Asked) else "" for place in unknown[:3]]
+        places = [f" ({asked.where(place)})" if isinstance(asked, IdList) else "" for place in unknown[:3]]
         named = [f"{shown(asked[place])}{where}" for place, where in zip(unknown, places, strict=False)]
         tell(
             f"{len(unknown):,} of {len(asked):,} {kind} ids are unknown to {data.name} and left out: "

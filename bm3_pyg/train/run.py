@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import load_dataset, modalities, same_fingerprint
-from bm3_pyg.data.reading import file_sha256
+from bm3_pyg.data.content import file_sha256
 from bm3_pyg.errors import ConfigError, RunError, nearest, one_line, shown
 from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE
 from bm3_pyg.files import (

@@ -277,7 +277,7 @@ class RunFiles:
     def _table(self, path: Path, columns: Mapping[str, str]) -> pl.DataFrame:
         import polars as pl
 
-        from bm3_pyg.data.reading import parse_parquet
+        from bm3_pyg.data.table import parse_parquet
 
         raw = self._read(path.name, 1 << 34)
         try:

@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 
 from bm3_pyg import load_dataset
-from bm3_pyg.data.asked import read_histories, read_ids
-from bm3_pyg.data.reading import read_table
+from bm3_pyg.data.ids import read_histories, read_ids
+from bm3_pyg.data.table import read_table
 from bm3_pyg.errors import BM3Error
 
 USERS, ITEMS = [f"u{user}" for user in range(6)], [f"i{item}" for item in range(8)]

@@ -12,8 +12,8 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset
 from bm3_pyg.data.cache import cache_folder, cached
+from bm3_pyg.data.interaction_table import read_interaction_table
 from bm3_pyg.data.planted import make_planted
-from bm3_pyg.data.tables import read_tables
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """The tables that were read and not taken from the cache."""
     seen: list[Path] = []
-    real = read_tables
+    real = read_interaction_table
 
     def counting(path: Path, **options: object) -> HeteroData:
         seen.append(path)
         return real(path, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("bm3_pyg.data.load.read_tables", counting)
+    monkeypatch.setattr("bm3_pyg.data.load.read_interaction_table", counting)
     return iter([seen])
 
 

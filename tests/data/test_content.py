@@ -14,7 +14,7 @@ import pytest
 
 from bm3_pyg.data import fingerprint, load_dataset
 from bm3_pyg.data.content import is_table, located, read_content, streams_kept, table_name
-from bm3_pyg.data.reading import read_table
+from bm3_pyg.data.table import read_table
 from bm3_pyg.errors import DataError
 
 CLICKS = b"user,item\n" + b"".join(b"u%d,i%d\n" % (user, item) for user in range(4) for item in range(5))

@@ -12,11 +12,11 @@ from bm3_pyg.data.ids import (
     integers_if_canonical,
     look_up,
     positions,
-    read_ids,
+    read_id_column,
     to_array,
     to_series,
 )
-from bm3_pyg.data.reading import Table
+from bm3_pyg.data.table import Table
 from bm3_pyg.errors import DataError
 
 
@@ -83,7 +83,7 @@ def test_arrays_and_series(ids: list[object]) -> None:
 )
 def test_ids_in_text(cells: list[str], expected: list[object], note: str | None) -> None:
     table = Table(Path("x.csv"), pl.DataFrame({"id": cells}), "", lines=2)
-    assert read_ids(table, "id").to_list() == expected
+    assert read_id_column(table, "id").to_list() == expected
     assert table.notes == ([] if note is None else [note])
 
 
@@ -98,7 +98,7 @@ def test_ids_in_text(cells: list[str], expected: list[object], note: str | None)
     ],
 )
 def test_ids_in_parquet(values: pl.Series, expected: list[object]) -> None:
-    assert read_ids(Table(Path("x.parquet"), pl.DataFrame({"id": values}), ""), "id").to_list() == expected
+    assert read_id_column(Table(Path("x.parquet"), pl.DataFrame({"id": values}), ""), "id").to_list() == expected
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_ids_in_parquet(values: pl.Series, expected: list[object]) -> None:
 )
 def test_what_cannot_be_ids(values: pl.Series, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_ids(Table(Path("x.parquet"), pl.DataFrame({"id": values}), ""), "id")
+        read_id_column(Table(Path("x.parquet"), pl.DataFrame({"id": values}), ""), "id")
 
 
 def test_white_space_around_an_id_counts_where_the_catalogue_has_it() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bm3_pyg.data.reading import read_table
+from bm3_pyg.data.table import read_table
 from bm3_pyg.data.times import times
 from bm3_pyg.errors import DataError
 

@@ -23,7 +23,7 @@ from bm3_pyg.data.ids import (
     id_lines,
     integers_if_canonical,
     positions,
-    read_ids,
+    read_id_column,
     to_array,
     to_series,
 )
@@ -42,7 +42,7 @@ KINDS = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".jsonl.gz")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where files are that nobody damages, so that Parquet needs no process to try it in."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bm3_pyg.data.reading.parse_parquet", lambda raw: pl.read_parquet(io.BytesIO(raw)))
+        patch.setattr("bm3_pyg.data.table.parse_parquet", lambda raw: pl.read_parquet(io.BytesIO(raw)))
         yield tmp_path_factory.mktemp("tables")
 
 
@@ -84,7 +84,7 @@ def test_every_pair_comes_out_of_every_kind_of_table(folder: Path, kind: str, ro
 def test_ids_one_a_line(folder: Path, ids: list[str]) -> None:
     path = folder / "ids.txt"
     path.write_bytes("".join(f"{one}\n" for one in ids).encode())
-    assert read_ids(id_lines(path, "item"), "item").cast(pl.String).to_list() == ids
+    assert read_id_column(id_lines(path, "item"), "item").cast(pl.String).to_list() == ids
 
 
 @given(

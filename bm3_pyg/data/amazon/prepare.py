@@ -23,13 +23,14 @@ from bm3_pyg.data.amazon.reviews import read_interactions
 from bm3_pyg.data.amazon.sources import CORE_OF_REVIEWS, Sources, at_hand, check_name, gather, wanted
 from bm3_pyg.data.amazon.unpack import UNPACKED, unpacked
 from bm3_pyg.data.card import is_prepared, write_prepared
+from bm3_pyg.data.content import file_sha256
 from bm3_pyg.data.features import fill_missing, missing_note
 from bm3_pyg.data.hetero import build
 from bm3_pyg.data.ids import first_appearance, to_array
 from bm3_pyg.data.mmrec import find_inter, read_mmrec
 from bm3_pyg.data.prepare import TEXT, reused, step, text_features
-from bm3_pyg.data.reading import file_sha256, tell
 from bm3_pyg.data.splits import RULES, Interactions, merge_duplicates, reduce_to_core, split_rows
+from bm3_pyg.data.table import log_notes
 from bm3_pyg.data.text import DEFAULT, find_model
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest, shown
 from bm3_pyg.files import clear_leftovers
@@ -137,7 +138,7 @@ def prepare_amazon(
     else:
         doubts = other_release(name, sources.interactions.name, steps[0]["left"])
     data.notes += doubts
-    tell(data.notes)
+    log_notes(data.notes)
     with step("write"):
         text = about(name, doubt="; ".join(doubts))
         write_prepared(data, folder, settings=settings, sources=named, steps=steps, about=text)
@@ -165,7 +166,7 @@ def _prepare_mmrec(name: str, source: Path, folder: Path) -> Path:
     if is_prepared(folder, settings, named):
         return reused(folder)
     data.name = name
-    tell(data.notes)
+    log_notes(data.notes)
     with step("write"):
         write_prepared(data, folder, settings=settings, sources=named, steps=[], about=about(name, published=True))
     return folder

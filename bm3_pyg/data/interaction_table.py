@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from bm3_pyg.data.content import is_table, table_name
 from bm3_pyg.data.features import read_features
 from bm3_pyg.data.hetero import build, check_modality_word
-from bm3_pyg.data.ids import first_appearance, id_lines, positions, read_ids, refuse_repeats, to_array
-from bm3_pyg.data.reading import Table, codes, floats, read_table
+from bm3_pyg.data.ids import first_appearance, id_lines, positions, read_id_column, refuse_repeats, to_array
 from bm3_pyg.data.splits import LABELS, Interactions, merge_duplicates, reduce_to_core, refuse_conflicts, split_rows
+from bm3_pyg.data.table import Table, codes, floats, read_table
 from bm3_pyg.data.times import times
 from bm3_pyg.errors import DataError, shown
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 
-def read_tables(
+def read_interaction_table(
     path: Path,
     *,
     seed: int,
@@ -52,7 +52,7 @@ def read_tables(
         check_modality_word(modality, f"features of {path}")
     table = read_table(path, columns=columns)
     files = {path.name: table.sha256}
-    users, user_at = first_appearance(read_ids(table, user))
+    users, user_at = first_appearance(read_id_column(table, user))
     catalogue, item_at = _items(table, item, items, id_column or item, files)
     rows = Interactions(
         user_at,
@@ -102,7 +102,7 @@ def _items(
     table: Table, name: str, listed: Path | None, id_column: str, files: dict[str, str]
 ) -> tuple[pl.Series, NDArray[np.int64]]:
     """All item ids [I] in their order, and each interaction's index among them."""
-    ids = read_ids(table, name)
+    ids = read_id_column(table, name)
     if listed is None:
         return first_appearance(ids)
     catalogue = _read_items(listed, id_column, files)
@@ -118,7 +118,7 @@ def _items(
 
 def _read_items(path: Path, name: str, files: dict[str, str]) -> pl.Series:
     table = read_table(path) if is_table(path) else id_lines(path, name)
-    ids = read_ids(table, name)
+    ids = read_id_column(table, name)
     refuse_repeats(table, ids, "each item once")
     _add(files, path, table.sha256)
     return ids

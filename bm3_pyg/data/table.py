@@ -17,9 +17,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bm3_pyg.data.content import Content, is_stream, kind_of, read_content, text_of
-from bm3_pyg.data.content import check_utf8 as check_utf8
-from bm3_pyg.data.content import file_sha256 as file_sha256
-from bm3_pyg.data.content import read_bytes as read_bytes
 from bm3_pyg.data.delimited import parse_delimited
 from bm3_pyg.data.jsonl import parse_jsonl
 from bm3_pyg.errors import LONGEST, DataError, named, shown
@@ -88,7 +85,7 @@ def table_kind(content: Content) -> str | None:
     return kind_of(content.path)
 
 
-def tell(notes: Sequence[str], logger: str = "bm3_pyg") -> None:
+def log_notes(notes: Sequence[str], logger: str = "bm3_pyg") -> None:
     """Log what users should know about their data."""
     for note in notes:
         logging.getLogger(logger).warning(note)

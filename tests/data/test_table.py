@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bm3_pyg.data.reading import floats, read_table
+from bm3_pyg.data.table import floats, read_table
 from bm3_pyg.errors import DataError
 
 
