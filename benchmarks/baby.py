@@ -2,7 +2,7 @@
 
 import sys
 
-from published import main
+from reproduce import main
 
 if __name__ == "__main__":
     sys.exit(main("baby"))

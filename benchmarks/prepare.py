@@ -88,11 +88,11 @@ def _write(raw: Path, share: float) -> None:
 
 def _prepare(raw: Path, out: Path, interactions: str, encoder: str | None) -> dict[str, Any]:
     """Prepare from links to the files, so that only one kind of interactions is at hand."""
-    from bm3_pyg.data import prepare as shared
+    from bm3_pyg.data import steps as shared
     from bm3_pyg.data.amazon import prepare as own
     from bm3_pyg.data.amazon import prepare_amazon
-    from bm3_pyg.data.amazon.sources import remotes
-    from bm3_pyg.data.card import read_card
+    from bm3_pyg.data.amazon.raw_files import remotes
+    from bm3_pyg.data.prepared import read_card
 
     steps = _Steps()
     logger = logging.getLogger("bm3_pyg.prepare")

@@ -73,7 +73,7 @@ def test_mask_weight_may_be_none() -> None:
         "names",
         "cli",
         "data.load",
-        "data.prepare",
+        "data.catalogue",
         "data.interaction_table",
         "data.mmrec",
         "data.amazon.prepare",

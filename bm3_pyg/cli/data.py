@@ -122,7 +122,7 @@ def _prepare_amazon(args: argparse.Namespace) -> Path:
 
 
 def _prepare_catalogue(args: argparse.Namespace) -> Path:
-    from bm3_pyg.data.prepare import prepare_catalogue
+    from bm3_pyg.data.catalogue import prepare_catalogue
 
     if args.out is None:
         raise ConfigError("--interactions: expected --out with the folder to make")

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from bm3_pyg.later import lazily
 
 if TYPE_CHECKING:
+    from bm3_pyg.data.catalogue import prepare_catalogue
     from bm3_pyg.data.edges import edges_of
     from bm3_pyg.data.export import export_dataset
     from bm3_pyg.data.hetero import index_of, modalities, raw_ids
     from bm3_pyg.data.load import load_dataset
     from bm3_pyg.data.planted import PLANTED
-    from bm3_pyg.data.prepare import prepare_catalogue
     from bm3_pyg.data.summary import describe, fingerprint, same_fingerprint
 
 __all__ = [
@@ -37,7 +37,7 @@ __getattr__, __dir__ = lazily(
         "index_of": "bm3_pyg.data.hetero",
         "load_dataset": "bm3_pyg.data.load",
         "modalities": "bm3_pyg.data.hetero",
-        "prepare_catalogue": "bm3_pyg.data.prepare",
+        "prepare_catalogue": "bm3_pyg.data.catalogue",
         "raw_ids": "bm3_pyg.data.hetero",
         "same_fingerprint": "bm3_pyg.data.summary",
     },

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bm3_pyg.data.card import facts
+from bm3_pyg.data.prepared import facts
 from bm3_pyg.data.splits import SPLITS
 
 

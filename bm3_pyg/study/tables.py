@@ -7,7 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bm3_pyg.data.card import facts
+from bm3_pyg.data.prepared import facts
 from bm3_pyg.data.splits import SPLITS
 
 NAMES = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hitrate": "HitRate"}

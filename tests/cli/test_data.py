@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from bm3_pyg.data.amazon.about import PUBLISHED
+from bm3_pyg.data.amazon.release import PUBLISHED
 
 Run = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., None]

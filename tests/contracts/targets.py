@@ -28,7 +28,7 @@ from bm3_pyg.data.amazon.images import read_images
 from bm3_pyg.data.amazon.meta import read_texts
 from bm3_pyg.data.amazon.reviews import read_interactions
 from bm3_pyg.data.archive import extract
-from bm3_pyg.data.download import Remote, download
+from bm3_pyg.data.download_folder import Remote, download
 from bm3_pyg.names import MODELS, settings_of, training_options
 from bm3_pyg.study.report import build_report
 from bm3_pyg.train.official import read_official_checkpoint

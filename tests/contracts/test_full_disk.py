@@ -16,8 +16,8 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg import BM3, TrainConfig, fit, load_dataset, recommend
 from bm3_pyg.data.cache import cache_folder, cached
-from bm3_pyg.data.card import write_prepared
 from bm3_pyg.data.export import FORMATS, export_dataset
+from bm3_pyg.data.prepared import write_prepared
 from bm3_pyg.errors import WriteError
 from bm3_pyg.eval.users import write_user_metrics
 from bm3_pyg.files import append_text, atomic_file, atomic_folder, write_text

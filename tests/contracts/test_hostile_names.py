@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bm3_pyg.data import load_dataset
-from bm3_pyg.data.card import write_prepared
+from bm3_pyg.data.prepared import write_prepared
 from bm3_pyg.study.content import Report
 from bm3_pyg.study.html import write_report
 from bm3_pyg.study.selection import write_results

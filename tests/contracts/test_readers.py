@@ -32,7 +32,7 @@ def clicks_beside(path: Path) -> Path:
 
 
 def prepared(path: Path) -> Any:
-    from bm3_pyg.data.prepare import prepare_catalogue
+    from bm3_pyg.data.catalogue import prepare_catalogue
 
     return prepare_catalogue(clicks_beside(path), path, path.parent / "out")
 

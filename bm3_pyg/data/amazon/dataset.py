@@ -12,9 +12,9 @@ from torch_geometric.data import InMemoryDataset
 from torch_geometric.data.dataset import files_exist
 
 from bm3_pyg.data.amazon.prepare import Choice, prepare_amazon, prepared_folder
-from bm3_pyg.data.amazon.sources import at_hand, gather, wanted
-from bm3_pyg.data.card import CARD, read_card
+from bm3_pyg.data.amazon.raw_files import at_hand, gather, wanted
 from bm3_pyg.data.load import load_dataset
+from bm3_pyg.data.prepared import CARD, read_card
 from bm3_pyg.data.text import DEFAULT
 
 

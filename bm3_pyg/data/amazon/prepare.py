@@ -16,20 +16,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bm3_pyg.data.amazon.about import about, other_counts, other_release, refuse_other_split
 from bm3_pyg.data.amazon.images import read_images
 from bm3_pyg.data.amazon.meta import read_texts
+from bm3_pyg.data.amazon.raw_files import CORE_OF_REVIEWS, Sources, at_hand, check_name, gather, wanted
+from bm3_pyg.data.amazon.release import about, other_counts, other_release, refuse_other_split
 from bm3_pyg.data.amazon.reviews import read_interactions
-from bm3_pyg.data.amazon.sources import CORE_OF_REVIEWS, Sources, at_hand, check_name, gather, wanted
 from bm3_pyg.data.amazon.unpack import UNPACKED, unpacked
-from bm3_pyg.data.card import is_prepared, write_prepared
 from bm3_pyg.data.content import file_sha256
 from bm3_pyg.data.features import fill_missing, missing_note
 from bm3_pyg.data.hetero import build
 from bm3_pyg.data.ids import first_appearance, to_array
 from bm3_pyg.data.mmrec import find_inter, read_mmrec
-from bm3_pyg.data.prepare import TEXT, reused, step, text_features
+from bm3_pyg.data.prepared import is_prepared, write_prepared
 from bm3_pyg.data.splits import RULES, Interactions, merge_duplicates, reduce_to_core, split_rows
+from bm3_pyg.data.steps import TEXT, reused, step, text_features
 from bm3_pyg.data.table import log_notes
 from bm3_pyg.data.text import DEFAULT, find_model
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest, shown

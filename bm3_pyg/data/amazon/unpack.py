@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from bm3_pyg.data.amazon.sources import remotes
+from bm3_pyg.data.amazon.raw_files import remotes
 from bm3_pyg.data.archive import extract
 from bm3_pyg.errors import BM3Error, DataError
 from bm3_pyg.files import temporary_folder

@@ -21,7 +21,7 @@ def _encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     def encode(texts: Sequence[str], encoder: str) -> NDArray[np.float32]:
         return np.array([[len(text), 1] for text in texts], dtype=np.float32)
 
-    monkeypatch.setattr("bm3_pyg.data.prepare.encode_texts", encode)
+    monkeypatch.setattr("bm3_pyg.data.steps.encode_texts", encode)
     monkeypatch.setattr("bm3_pyg.data.amazon.prepare.find_model", Path)
 
 
@@ -57,7 +57,7 @@ def test_prepared_once_it_needs_no_raw_files_and_no_network(root: Path, monkeypa
     def refused(*_: Any, **__: Any) -> None:
         raise AssertionError("asked for a download")
 
-    monkeypatch.setattr("bm3_pyg.data.amazon.sources.download", refused)
+    monkeypatch.setattr("bm3_pyg.data.amazon.raw_files.download", refused)
     for file in (root / "raw").iterdir():
         file.unlink()
     assert fingerprint(AmazonMultimodal(root, "baby", images=False)[0]) == before
@@ -74,7 +74,7 @@ def test_what_is_missing_is_downloaded(root: Path, monkeypatch: pytest.MonkeyPat
             (folder / file.name).write_bytes((away / file.name).read_bytes())
         return [folder / file.name for file in files]
 
-    monkeypatch.setattr("bm3_pyg.data.amazon.sources.download", download)
+    monkeypatch.setattr("bm3_pyg.data.amazon.raw_files.download", download)
     dataset = AmazonMultimodal(root, "baby", text_encoder=None)
     assert sorted(path.name for path in (root / "raw").iterdir()) == ["image_features_Baby.b", "reviews_Baby_5.json.gz"]
     assert "text" not in dataset[0]["item"]

@@ -20,9 +20,9 @@ from raw_amazon import RawFiles, write_raw
 
 from bm3_pyg.data import describe, edges_of, fingerprint, load_dataset
 from bm3_pyg.data.amazon import prepare_amazon
-from bm3_pyg.data.amazon.about import PUBLISHED
-from bm3_pyg.data.card import read_card
+from bm3_pyg.data.amazon.release import PUBLISHED
 from bm3_pyg.data.hetero import interactions_of
+from bm3_pyg.data.prepared import read_card
 from bm3_pyg.errors import ConfigError, DataError
 
 Row = tuple[str, str, float, int]
@@ -42,7 +42,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.extend(texts)
         return encode(texts, encoder)
 
-    monkeypatch.setattr("bm3_pyg.data.prepare.encode_texts", recorded)
+    monkeypatch.setattr("bm3_pyg.data.steps.encode_texts", recorded)
     monkeypatch.setattr("bm3_pyg.data.amazon.prepare.find_model", Path)
     return seen
 
@@ -280,7 +280,7 @@ def test_a_folder_of_other_settings_or_sources_is_refused(tmp_path: Path, small:
     assert (tmp_path / "mine" / "thesis.txt").exists()
 
 
-@pytest.mark.parametrize("where", ["bm3_pyg.data.amazon.prepare.read_images", "bm3_pyg.data.card.card_text"])
+@pytest.mark.parametrize("where", ["bm3_pyg.data.amazon.prepare.read_images", "bm3_pyg.data.prepared.card_text"])
 def test_stopped_in_the_middle_it_leaves_nothing(
     tmp_path: Path, small: RawFiles, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

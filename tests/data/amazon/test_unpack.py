@@ -17,8 +17,8 @@ import pytest
 from raw_amazon import RawFiles, write_raw
 
 from bm3_pyg.data.amazon import prepare_amazon, unpack
-from bm3_pyg.data.amazon.about import PUBLISHED
-from bm3_pyg.data.card import read_card
+from bm3_pyg.data.amazon.release import PUBLISHED
+from bm3_pyg.data.prepared import read_card
 from bm3_pyg.errors import DataError
 
 INTER = b"userID\titemID\tx_label\n0\t1\t0\n0\t0\t1\n1\t1\t2\n1\t0\t0\n"

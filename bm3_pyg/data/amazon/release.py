@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bm3_pyg.data.amazon.sources import BASE, CATEGORIES
+from bm3_pyg.data.amazon.raw_files import BASE, CATEGORIES
 from bm3_pyg.data.edges import count, edges_of
 from bm3_pyg.data.splits import SPLITS
 from bm3_pyg.errors import DataError

@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from bm3_pyg.data import describe, fingerprint, load_dataset
-from bm3_pyg.data.card import read_card
-from bm3_pyg.data.prepare import prepare_catalogue, text_features
+from bm3_pyg.data.catalogue import prepare_catalogue
+from bm3_pyg.data.prepared import read_card
+from bm3_pyg.data.steps import text_features
 from bm3_pyg.errors import ConfigError, DataError
 
 
@@ -23,7 +24,7 @@ def encode(texts: Sequence[str], encoder: str) -> NDArray[np.float32]:
 
 @pytest.fixture(autouse=True)
 def _encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bm3_pyg.data.prepare.encode_texts", encode)
+    monkeypatch.setattr("bm3_pyg.data.steps.encode_texts", encode)
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_nothing_is_left_when_encoding_fails(shop: dict[str, Any], monkeypatch: 
     def fail(texts: Sequence[str], encoder: str) -> NDArray[np.float32]:
         raise ConfigError("no such encoder")
 
-    monkeypatch.setattr("bm3_pyg.data.prepare.encode_texts", fail)
+    monkeypatch.setattr("bm3_pyg.data.steps.encode_texts", fail)
     with pytest.raises(ConfigError, match="no such encoder"):
         prepare_catalogue(**shop, text_columns=["title"])
     assert not shop["out"].parent.exists()

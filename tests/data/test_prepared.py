@@ -8,7 +8,7 @@ import pytest
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import describe, fingerprint, load_dataset
-from bm3_pyg.data.card import facts, is_prepared, read_card, write_prepared
+from bm3_pyg.data.prepared import facts, is_prepared, read_card, write_prepared
 from bm3_pyg.errors import DataError, WriteError
 
 SETTINGS = {"split": "random", "seed": 0}

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from bm3_pyg.data import load_dataset
-from bm3_pyg.data.amazon.about import PUBLISHED, about, other_counts
-from bm3_pyg.data.amazon.sources import CATEGORIES
+from bm3_pyg.data.amazon.raw_files import CATEGORIES
+from bm3_pyg.data.amazon.release import PUBLISHED, about, other_counts
 
 
 @pytest.mark.parametrize("name", CATEGORIES)

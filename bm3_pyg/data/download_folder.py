@@ -18,7 +18,17 @@ import filelock
 import requests
 
 from bm3_pyg.data.content import file_sha256
-from bm3_pyg.data.fetch import Fetched, FetchError, Retry, check_space, discard, fetch, kept_bytes, probe, wrong_kind
+from bm3_pyg.data.http_file import (
+    Fetched,
+    FetchError,
+    Retry,
+    check_space,
+    discard,
+    fetch,
+    kept_bytes,
+    probe,
+    wrong_kind,
+)
 from bm3_pyg.errors import ConfigError, DataError
 from bm3_pyg.files import write_text
 

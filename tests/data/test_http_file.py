@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import requests
 
-from bm3_pyg.data import fetch as module
-from bm3_pyg.data.fetch import Fetched, FetchError, Retry, fetch, kept_bytes, probe, wrong_kind
+from bm3_pyg.data import http_file as module
+from bm3_pyg.data.http_file import Fetched, FetchError, Retry, fetch, kept_bytes, probe, wrong_kind
 
 QUICK = Retry(
     attempts=3, first_wait=0.001, longest_wait=0.002, longest_asked=2.0, connect_timeout=2.0, read_timeout=2.0

@@ -1,26 +1,21 @@
-"""Your own catalogue as a prepared folder, and the steps that preparing any dataset shares."""
+"""Your own catalogue of items and its interactions as a prepared folder."""
 
 from __future__ import annotations
 
-import logging
-import time as clock
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from bm3_pyg.data.card import is_prepared, write_prepared
 from bm3_pyg.data.content import is_stream, is_table, located, streams_kept, table_name
-from bm3_pyg.data.features import fill_missing, missing_note
 from bm3_pyg.data.hetero import check_modality_word, raw_ids
 from bm3_pyg.data.ids import positions, read_id_column, to_series
 from bm3_pyg.data.load import load_dataset
+from bm3_pyg.data.prepared import is_prepared, write_prepared
+from bm3_pyg.data.steps import TEXT, reused, step, text_features
 from bm3_pyg.data.table import column, log_notes, read_table, type_of
-from bm3_pyg.data.text import DEFAULT, encode_texts, read_text_folder
+from bm3_pyg.data.text import DEFAULT, read_text_folder
 from bm3_pyg.errors import ConfigError, DataError
 from bm3_pyg.later import Later
 
@@ -29,8 +24,6 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 else:
     torch = Later("torch")
-
-TEXT = "text"
 
 
 @streams_kept()
@@ -129,41 +122,6 @@ def add_texts(data: HeteroData, name: str, texts: Sequence[str], encoder: str, n
     data["item"][f"{name}_missing"] = torch.from_numpy(missing)
     log_notes([*notes, *remarks])
     data.notes += [*notes, *remarks]
-
-
-def text_features(
-    texts: Sequence[str], name: str, encoder: str
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]:
-    """Embeddings [I, d] of ``texts`` [I]; empty ones get the mean of the others, the mask [I] and a note say so.
-
-    Raises:
-        DataError: Every text is empty.
-    """
-    missing = np.array([not text.strip() for text in texts], dtype=bool)
-    if missing.all():
-        raise DataError(f"{name}: none of the {len(missing):,} items has a text, expected some")
-    with step("encode texts"):
-        encoded = encode_texts([text for text in texts if text.strip()], encoder)
-    if not missing.any():
-        return encoded, missing, []
-    values = np.empty((len(missing), encoded.shape[1]), dtype=np.float32)
-    values[~missing] = encoded
-    fill_missing(values, missing)
-    return values, missing, [missing_note(name, int(missing.sum()), len(missing))]
-
-
-@contextmanager
-def step(name: str) -> Iterator[None]:
-    """Log the seconds that a step took."""
-    start = clock.perf_counter()
-    yield
-    logging.getLogger("bm3_pyg.prepare").info("%s: %.1f s", name, clock.perf_counter() - start)
-
-
-def reused(out: Path) -> Path:
-    """``out``, with a word that it was there already."""
-    logging.getLogger("bm3_pyg.prepare").info("%s was prepared before from the same files and settings", out)
-    return out
 
 
 def _check_texts(items: Path | None, columns: Sequence[str], features: Mapping[str, Path]) -> None:

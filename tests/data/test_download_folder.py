@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bm3_pyg.data import download as module
-from bm3_pyg.data.download import LOCK, RECORD, Remote, download
-from bm3_pyg.data.fetch import Retry
+from bm3_pyg.data import download_folder as module
+from bm3_pyg.data.download_folder import LOCK, RECORD, Remote, download
+from bm3_pyg.data.http_file import Retry
 from bm3_pyg.errors import ConfigError, DataError, WriteError
 
 QUICK = Retry(attempts=2, first_wait=0.001, longest_wait=0.002, connect_timeout=5.0, read_timeout=5.0)
@@ -34,8 +34,8 @@ CHILD = f"""
 import sys, types
 sys.modules["bm3_pyg.data"] = package = types.ModuleType("bm3_pyg.data")
 package.__path__ = [{str(Path(module.__file__).parent)!r}]
-from bm3_pyg.data import download as module
-from bm3_pyg.data.download import Remote, download
+from bm3_pyg.data import download_folder as module
+from bm3_pyg.data.download_folder import Remote, download
 download([Remote("a.gz", sys.argv[1])], sys.argv[2])
 """
 

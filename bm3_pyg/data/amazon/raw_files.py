@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bm3_pyg.data.download import Remote, download
+from bm3_pyg.data.download_folder import Remote, download
 from bm3_pyg.errors import ConfigError, DataError, nearest, shown
 
 CATEGORIES = {"baby": "Baby", "sports": "Sports_and_Outdoors", "electronics": "Electronics"}

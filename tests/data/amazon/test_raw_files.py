@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from bm3_pyg.data.amazon.sources import CATEGORIES, at_hand, check_name, gather, remotes, wanted
-from bm3_pyg.data.download import Remote
+from bm3_pyg.data.amazon.raw_files import CATEGORIES, at_hand, check_name, gather, remotes, wanted
+from bm3_pyg.data.download_folder import Remote
 from bm3_pyg.errors import ConfigError
 
 REVIEWS, RATINGS, META, IMAGES = remotes("baby")
@@ -59,7 +59,7 @@ def test_what_is_not_given_is_downloaded_from_where_one_says(tmp_path: Path, mon
         asked.append((files, folder, options))
         return [folder / file.name for file in files]
 
-    monkeypatch.setattr("bm3_pyg.data.amazon.sources.download", download)
+    monkeypatch.setattr("bm3_pyg.data.amazon.raw_files.download", download)
     urls = {IMAGES: "http://mirror/baby.b"}
     found = gather([RATINGS, IMAGES], "baby", tmp_path, {}, source=None, urls=urls, offline=True)
     assert found.files() == [tmp_path / "raw" / RATINGS, tmp_path / "raw" / IMAGES]
