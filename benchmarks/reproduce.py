@@ -13,11 +13,10 @@ from typing import Any
 from bm3_pyg import BM3Error, TrainConfig, fit, load_dataset
 from bm3_pyg.data import modalities
 from bm3_pyg.study import metrics_table
-from bm3_pyg.study.content import Published
+from bm3_pyg.study.content import HEADLINE, Published
 from bm3_pyg.study.html import write_report
 from bm3_pyg.study.published import PUBLISHED, PublishedData
 from bm3_pyg.study.report import build_report
-from bm3_pyg.study.tables import HEADLINE
 from bm3_pyg.train.settings import build_model, split_settings
 
 Metrics = dict[str, float]

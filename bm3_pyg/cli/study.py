@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bm3_pyg.cli.checks import MOST_JOBS, MOST_SEEDS, check_file, check_place, whole
 from bm3_pyg.cli.options import add_device, add_source, add_verb, load
 from bm3_pyg.cli.terminal import line
-from bm3_pyg.errors import ConfigError
 from bm3_pyg.names import MODELS, WHOLE
 
 
@@ -68,55 +68,60 @@ def add_study(verbs: Any) -> None:
     command.add_argument("--data", metavar="PATH", help="the dataset, if it has moved since")
 
 
+def _sweep(args: argparse.Namespace) -> None:
+    from bm3_pyg.study.search import Sweep, settings_for
+    from bm3_pyg.train.settings import check_device
+
+    check_device(args.device)
+    check_place(args.out)
+    asked = (args.models, args.grid, args.preset, args.random)
+    sweep = Sweep({}, settings_for(*asked), tuple(range(args.seeds)), tuple(args.settings), args.device)
+    sweep.check()
+    data = load(args)
+
+    from bm3_pyg.data import modalities
+    from bm3_pyg.study.selection import results, sweep_table
+    from bm3_pyg.study.sweep import run_sweep
+
+    settings = settings_for(*asked, modalities=list(modalities(data)))
+    sweep = replace(sweep, source=data.source, settings=settings, arguments=_arguments(args))
+    outcomes = run_sweep(sweep, Path(args.out), args.jobs, args.protocol)
+    if args.json:
+        print(json.dumps(results(outcomes, args.protocol), indent=2))
+    else:
+        print(sweep_table(outcomes, args.protocol), Path(args.out), sep="\n")
+
+
+def _arguments(args: argparse.Namespace) -> dict[str, list[str]]:
+    """What was asked for, as the command line takes it again."""
+    asked = {
+        "--preset": args.preset,
+        "--models": None if args.preset else args.models,
+        "--grid": args.grid,
+        "--random": args.random,
+        "--seeds": args.seeds,
+        "--set": args.settings,
+    }
+    return {
+        option: value if isinstance(value, list) else [str(value)]
+        for option, value in asked.items()
+        if value not in (None, [])
+    }
+
+
 def _report(args: argparse.Namespace) -> None:
     from bm3_pyg.data import load_dataset
     from bm3_pyg.study.runs import gather
 
     check_file(args.out, (".html",))
-    found = gather(args.runs)
+    gathered = gather(args.runs)
     data = None if args.data is None else load_dataset(args.data)
 
     from bm3_pyg.study.html import write_report
     from bm3_pyg.study.report import build_report
 
-    report = build_report(found, title=args.title, data=data)
+    report = build_report(gathered, title=args.title, data=data)
     for warning in (*report.warnings, *(warning for section in report.sections for warning in section.warnings)):
         print(f"bm3: {line(warning)}", file=sys.stderr)
     for path in write_report(report, Path(args.out)):
         print(path)
-
-
-def _sweep(args: argparse.Namespace) -> None:
-    from bm3_pyg.study.grid import PUBLISHED, ablations, grid, sample
-    from bm3_pyg.study.sweep import Setting, Sweep, check_settings, run_sweep
-    from bm3_pyg.train.settings import check_device
-
-    if args.preset and args.grid:
-        raise ConfigError("--preset and --grid: got both, expected one of them")
-    if args.preset and args.models != ["bm3"]:
-        raise ConfigError(f"--preset: is for bm3 alone, got --models {' '.join(args.models)}")
-    check_device(args.device)
-    check_place(args.out)
-    seeds, fixed = tuple(range(args.seeds)), tuple(args.settings)
-    if args.preset == "ablation":
-        settings: tuple[Setting, ...] = (Setting("bm3"),)
-    else:
-        settings = grid(args.models, PUBLISHED if args.preset else args.grid)
-    if args.random is not None:
-        settings = sample(settings, args.random)
-    check_settings(Sweep({}, settings, seeds, fixed))
-    data = load(args)
-
-    from bm3_pyg.data import modalities
-    from bm3_pyg.study.selection import results, sweep_table, write_results
-
-    if args.preset == "ablation":
-        settings = ablations(list(modalities(data)))
-        settings = settings if args.random is None else sample(settings, args.random)
-    sweep = Sweep(data.source, settings, seeds, fixed, args.device)
-    out = Path(args.out)
-    outcomes = run_sweep(sweep, out, args.jobs, lambda found: write_results(found, out, args.protocol))
-    write_results(outcomes, out, args.protocol)
-    print(json.dumps(results(outcomes, args.protocol), indent=2) if args.json else sweep_table(outcomes, args.protocol))
-    if not args.json:
-        print(out)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bm3_pyg.study.content import Ablation, Comparison
-from bm3_pyg.study.rows import settings_of, spreads
-from bm3_pyg.study.runs import Group, Kept
+from bm3_pyg.study.content import SELECTION, Ablation, Comparison
+from bm3_pyg.study.rows import grouped, settings_of, spreads
+from bm3_pyg.study.runs import Evaluations, Group, SweptRuns
 from bm3_pyg.study.stats import LEVEL, compared
 
-METRIC = "recall@20"
 REASON = (
     "Why: the targets of the alignment and masking losses are constants (stop-gradient), so no gradient of these "
     "losses reaches the id embeddings; in BM3 as published, features act on the ranking only through the predictor "
@@ -17,13 +16,37 @@ REASON = (
 )
 
 
+def sweep_ablations(
+    sweeps: Sequence[SweptRuns], groups: Sequence[Group], evaluations: Evaluations
+) -> tuple[tuple[Ablation, ...], str]:
+    """What each ablation sweep says against its unchanged model, which is among ``groups``."""
+    ablations: list[Ablation] = []
+    words = []
+    for swept in sweeps:
+        if swept.unchanged is None:
+            continue
+        if not (base := swept.by_setting.get(swept.unchanged)):
+            text = f"{swept.name}: {swept.unchanged} has no finished run, so the changes have no measure"
+            evaluations.warnings.append(text)
+            continue
+        unchanged = next(
+            group
+            for group in groups
+            if group.runs[0].model == base[0].model and settings_of(group.runs[0]) == settings_of(base[0])
+        )
+        changed = [run for setting, runs in swept.by_setting.items() if setting != swept.unchanged for run in runs]
+        of_sweep, conclusion = ablations_of(unchanged, grouped(changed, evaluations.warnings), evaluations)
+        ablations += of_sweep
+        words += [conclusion] if conclusion else []
+    return tuple(ablations), " ".join(words)
+
+
 def ablations_of(
-    unchanged: Group, changed: Sequence[Group], kept: Kept, warnings: list[str]
+    unchanged: Group, changed: Sequence[Group], evaluations: Evaluations
 ) -> tuple[tuple[Ablation, ...], str]:
     """Each changed model against the unchanged one, and what they say together about the features."""
-    comparisons = {
-        one.first: one for one in compared([(METRIC, group, unchanged) for group in changed], kept, warnings)
-    }
+    tests = compared([(SELECTION, group, unchanged) for group in changed], evaluations)
+    comparisons = {test.first: test for test in tests}
     tested = [group for group in changed if group.label in comparisons]
     ablations = tuple(
         Ablation(
@@ -50,15 +73,15 @@ def effect_of(comparison: Comparison) -> str:
     return "higher" if comparison.difference > 0 else "lower"
 
 
-def _words(one: Comparison, seeds: int) -> str:
-    over = f"over {one.users:,} users, {_counted(seeds, 'seed')}"
-    verdict = {
-        "unclear": f"not distinguishable from zero {over} (corrected p = {one.corrected_p:.2g})",
-        "not over seeds": f"a difference of these trained models {over} (corrected p = {one.corrected_p:.2g}), but "
-        f"seeds differ as much (Welch p = {one.seeds_p or 0:.2g})",
+def _words(test: Comparison, seeds: int) -> str:
+    over = f"over {test.users:,} users, {_counted(seeds, 'seed')}"
+    verdicts = {
+        "unclear": f"not distinguishable from zero {over} (corrected p = {test.corrected_p:.2g})",
+        "not over seeds": f"a difference of these trained models {over} (corrected p = {test.corrected_p:.2g}), but "
+        f"seeds differ as much (Welch p = {test.seeds_p or 0:.2g})",
     }
-    found = verdict.get(effect_of(one), f"distinguishable from zero {over} (corrected p = {one.corrected_p:.2g})")
-    return f"{one.first}: Recall@20 {_interval(one)}, {found}."
+    told = f"distinguishable from zero {over} (corrected p = {test.corrected_p:.2g})"
+    return f"{test.first}: Recall@20 {_interval(test)}, {verdicts.get(effect_of(test), told)}."
 
 
 def _together(unchanged: Group, tested: Sequence[Group], comparisons: dict[str, Comparison]) -> str:
@@ -66,7 +89,7 @@ def _together(unchanged: Group, tested: Sequence[Group], comparisons: dict[str, 
     base = settings_of(unchanged.runs[0])
     kinds: dict[str, Callable[[Group], bool]] = {
         "none": lambda group: settings_of(group.runs[0]).get("modalities") == [],
-        "one": lambda group: (
+        "fewer": lambda group: (
             0 < len(settings_of(group.runs[0]).get("modalities") or ()) < len(base["modalities"] or ())
         ),
         "spoilt": lambda group: group.runs[0].corrupt is not None,
@@ -75,13 +98,13 @@ def _together(unchanged: Group, tested: Sequence[Group], comparisons: dict[str, 
     sentences = []
     if of["none"]:
         sentences.append(_do_they_help(of["none"][0]))
-    if of["one"]:
-        sentences.append(_each("One modality less", of["one"]))
+    if of["fewer"]:
+        sentences.append(_each("One modality less", of["fewer"]))
     if of["spoilt"]:
         sentences.append(_each("Features that say nothing about their items", of["spoilt"]))
-        if all(effect_of(one) in ("unclear", "not over seeds") for one in of["spoilt"]):
+        if all(effect_of(test) in ("unclear", "not over seeds") for test in of["spoilt"]):
             sentences.append("So what the features say about items is not shown to matter for the ranking here.")
-        elif all(effect_of(one) == "lower" for one in of["spoilt"]):
+        elif all(effect_of(test) == "lower" for test in of["spoilt"]):
             sentences.append("So what the features say about items does matter for the ranking here.")
     if not sentences:
         return ""
@@ -111,12 +134,12 @@ def _each(what: str, comparisons: Sequence[Comparison]) -> str:
         "unclear": "not distinguishable from zero",
         "not over seeds": "not more than seeds differ",
     }
-    parts = [f"{one.first} {_interval(one)} ({verdicts[effect_of(one)]})" for one in comparisons]
+    parts = [f"{test.first} {_interval(test)} ({verdicts[effect_of(test)]})" for test in comparisons]
     return f"{what}: {'; '.join(parts)}."
 
 
-def _interval(one: Comparison) -> str:
-    return f"{one.difference:+.4f} [{one.low:+.4f}, {one.high:+.4f}]"
+def _interval(test: Comparison) -> str:
+    return f"{test.difference:+.4f} [{test.low:+.4f}, {test.high:+.4f}]"
 
 
 def _common(group: Group, other: Group) -> int:

@@ -10,6 +10,18 @@ from typing import Any
 
 from bm3_pyg import escape
 
+SELECTION = "recall@20"
+"""The validation metric that epochs and settings are selected by."""
+HEADLINE = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+"""The metrics that everybody reports."""
+_TITLES = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hitrate": "HitRate"}
+
+
+def metric_title(metric: str) -> str:
+    """``"ndcg@20"`` as people write it: ``"NDCG@20"``."""
+    name, at, cutoff = metric.partition("@")
+    return _TITLES.get(name, name.capitalize()) + at + cutoff
+
 
 @dataclass(frozen=True)
 class Spread:

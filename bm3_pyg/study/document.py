@@ -10,10 +10,9 @@ from typing import Any
 from bm3_pyg.study import plots
 from bm3_pyg.study.blocks import Block, Cell, Chapter, Commands, Document, Part, Plot, Table, Words, number
 from bm3_pyg.study.card import card_facts, card_files, card_splits
-from bm3_pyg.study.content import Curve, Report, Row, Section
+from bm3_pyg.study.content import Curve, Report, Row, Section, metric_title
 from bm3_pyg.study.figures import published, results, significance, spread_cell, spread_text, tested, tested_headers
 from bm3_pyg.study.plots import SERIES
-from bm3_pyg.study.tables import title
 
 SELECTION = "recall@20"
 
@@ -138,7 +137,7 @@ def _strata(section: Section) -> list[Block]:
         rows = tuple((Cell(label), *(number(one.values.get(label)) for one in strata)) for label in labels)
         headers = ("model", *(f"{one.name} (n\u00a0=\u00a0{one.count:,})" for one in strata))
         kind = "of cold items" if group == "cold" else f"by {group}"
-        found.append(Table(f"{title(metric)} {kind}", headers, rows))
+        found.append(Table(f"{metric_title(metric)} {kind}", headers, rows))
     return found
 
 
@@ -149,7 +148,7 @@ def _ablations(section: Section) -> list[Block]:
     against = ", ".join(dict.fromkeys(one.comparison.second for one in section.ablations))
     metric = section.ablations[0].comparison.metric
     caption = (
-        f"{title(metric)} of the changed model minus that of {against}, with its 95% interval over users. "
+        f"{metric_title(metric)} of the changed model minus that of {against}, with its 95% interval over users. "
         f"Filled: told from zero (corrected p below {section.level:g}); half: over users, but not over seeds."
     )
     found.append(Plot(caption, partial(plots.forest, section.ablations, section.level)))
@@ -163,7 +162,7 @@ def _ablations(section: Section) -> list[Block]:
         )
         for one in section.ablations
     )
-    headers = ("change", "seeds", title(metric), *tested_headers(seeds))
+    headers = ("change", "seeds", metric_title(metric), *tested_headers(seeds))
     found.append(Table(f"Changes, against {against}", headers, rows))
     found.append(Words(tuple(one.words for one in section.ablations if one.words), listed=True))
     return found
@@ -215,7 +214,7 @@ def _beyond(section: Section) -> list[Block]:
     rows = tuple(
         (Cell(label), *(number(values.get(name)) for name in names)) for label, values in section.beyond.items()
     )
-    headers = ("model", *(title(name).replace("_", " ") for name in names))
+    headers = ("model", *(metric_title(name).replace("_", " ") for name in names))
     notes = (
         "Coverage: share of all items that any list contains. Average popularity: mean training interactions of listed "
         "items. Personalization: one minus the share of items that two users' lists have in common.",

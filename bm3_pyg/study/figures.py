@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bm3_pyg.study.blocks import Block, Cell, Table, Words, number, probability
-from bm3_pyg.study.content import Comparison, Row, Section, Spread
-from bm3_pyg.study.tables import HEADLINE, title
+from bm3_pyg.study.content import HEADLINE, Comparison, Row, Section, Spread, metric_title
 
 NOISE = "≈"
 TESTED = (
@@ -26,13 +25,17 @@ def results(section: Section) -> list[Block]:
     names = list(dict.fromkeys(metric.partition("@")[0] for row in section.rows for metric in row.test))
     cutoffs = list(dict.fromkeys(metric.partition("@")[2] for row in section.rows for metric in row.test))
     every = [
-        (Cell(row.label), Cell(title(name)), *(spread_cell(row.test.get(f"{name}@{cutoff}")) for cutoff in cutoffs))
+        (
+            Cell(row.label),
+            Cell(metric_title(name)),
+            *(spread_cell(row.test.get(f"{name}@{cutoff}")) for cutoff in cutoffs),
+        )
         for name in names
         for row in section.rows
     ]
     if {metric for row in section.rows for metric in row.test} > set(HEADLINE):
         headers = ("model", "metric", *(f"@{cutoff}" for cutoff in cutoffs))
-        found.append(Table("Every test metric", headers, tuple(every), folded=True))
+        found.append(Table("Every test metric", headers, tuple(map(tuple, every)), folded=True))
     return found
 
 
@@ -45,7 +48,7 @@ def results_table(section: Section) -> Table | None:
         (Cell(row.label), Cell(str(len(row.seeds)), len(row.seeds)), *(_result(row, metric) for metric in metrics))
         for row in section.rows
     ]
-    return Table("Test", ("model", "seeds", *map(title, metrics)), tuple(body), tuple(_notes(section, metrics)))
+    return Table("Test", ("model", "seeds", *map(metric_title, metrics)), tuple(body), tuple(_notes(section, metrics)))
 
 
 def published(section: Section) -> list[Block]:
@@ -66,7 +69,7 @@ def published(section: Section) -> list[Block]:
         if one.note:
             notes.setdefault(one.note, []).append(one.source)
     said = tuple(f"{', '.join(sources)}: {note}" for note, sources in notes.items())
-    headers = ("model or source", "from", *map(title, metrics))
+    headers = ("model or source", "from", *map(metric_title, metrics))
     return [Table("Ours and published", headers, (*ours, *theirs), said)]
 
 
@@ -78,7 +81,7 @@ def significance(section: Section) -> list[Block]:
     seeds = any(one.seeds_p is not None for one in section.comparisons)
     for first, comparisons in by_first.items():
         names = ", ".join(dict.fromkeys(one.test for one in comparisons))
-        rows = tuple((Cell(one.second), Cell(title(one.metric)), *tested(one, seeds)) for one in comparisons)
+        rows = tuple((Cell(one.second), Cell(metric_title(one.metric)), *tested(one, seeds)) for one in comparisons)
         headers = ("other model", "metric", *tested_headers(seeds))
         found.append(Table(f"{first} minus the other ({names})", headers, rows))
     return found

@@ -12,9 +12,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.study.content import Ablation, Curve, Stratum
+from bm3_pyg.study.content import Ablation, Curve, Stratum, metric_title
 from bm3_pyg.study.picture import STYLE
-from bm3_pyg.study.tables import title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -148,7 +147,7 @@ def forest(ablations: Sequence[Ablation], level: float, prefix: str) -> str:
             [one.difference], [row], "o", color=SERIES[0], fillstyle=fill, markersize=7, markerfacecoloralt=GROUND
         )
     axes.set_yticks(range(len(ablations)), [_wrapped(one.label, 44) for one in ablations])
-    axes.set(ylim=(len(ablations) - 0.4, -0.6), xlabel=f"difference in {title(ablations[0].comparison.metric)}")
+    axes.set(ylim=(len(ablations) - 0.4, -0.6), xlabel=f"difference in {metric_title(ablations[0].comparison.metric)}")
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:+.4g}" if abs(x) > 1e-12 else "0")
     axes.locator_params(axis="x", nbins=6)
     axes.grid(True, axis="x")
@@ -189,7 +188,7 @@ def strata_bars(panels: Sequence[Sequence[Stratum]], prefix: str) -> str:
         names = [f"{_wrapped(one.name, 16)}\nn = {one.count:,}" for one in strata]
         axes.set_xticks(range(len(strata)), names, fontsize=8)
         kind = next((f"by {one.group}" for one in strata if one.group != "cold"), "of cold items")
-        axes.set_title(f"{title(strata[0].metric)} {kind}")
+        axes.set_title(f"{metric_title(strata[0].metric)} {kind}")
         highest = max((value for one in strata for value in one.values.values()), default=0)
         axes.set_ylim(0, 1.06 * highest or 1)
         axes.set_xlim(-0.6, max(len(strata), 3) - 0.4)  # a stratum alone would make bars like walls

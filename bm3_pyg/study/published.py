@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bm3_pyg.study.content import Published
-from bm3_pyg.study.tables import HEADLINE
+from bm3_pyg.study.content import HEADLINE, Published
 
 SWAPPED = (
     "Article: its table heads these columns N@10 N@20 R@10 R@20; the headings are swapped there, and the figures stand "

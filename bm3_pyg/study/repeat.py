@@ -9,12 +9,9 @@ from typing import Any
 
 from bm3_pyg.data.load import READ_ONCE
 from bm3_pyg.data.planted import PLANTED
-from bm3_pyg.errors import ConfigError
 from bm3_pyg.escape import shell
-from bm3_pyg.study.grid import PUBLISHED, ablations, grid
 from bm3_pyg.study.rows import other_than_default
-from bm3_pyg.study.runs import Group, Run, Search
-from bm3_pyg.study.sweep import Sweep
+from bm3_pyg.study.runs import Group, Run, SweptRuns
 
 OPTIONS = {
     "user": "--user-column",
@@ -37,12 +34,12 @@ NOT_COMPARED = ("packages", "command", "data", "resumed", "after_epoch")
 
 def environment_of(runs: Sequence[Run], warnings: list[str]) -> dict[str, Any]:
     """What the runs' environment.json say together; where they differ, all values, which is added to ``warnings``."""
-    sessions = [one for run in runs for one in (run.environment, *run.environment.get("resumed", []))]
-    found = [{**one, **one.get("packages", {})} for one in sessions]
-    packages = {name for one in sessions for name in one.get("packages", {})}
+    sessions = [session for run in runs for session in (run.environment, *run.environment.get("resumed", []))]
+    flat = [{**session, **session.get("packages", {})} for session in sessions]
+    packages = {name for session in sessions for name in session.get("packages", {})}
     merged: dict[str, Any] = {}
-    for key in dict.fromkeys(key for one in found for key in one if key not in NOT_COMPARED):
-        values = list(dict.fromkeys(one.get(key) or "unknown" for one in found))
+    for key in dict.fromkeys(key for session in flat for key in session if key not in NOT_COMPARED):
+        values = list(dict.fromkeys(session.get(key) or "unknown" for session in flat))
         if len(values) > 1:
             shown = ", ".join(_short(value) for value in values)
             warnings.append(f"runs differ in {key}: {shown}; figures and times may differ for that")
@@ -50,17 +47,30 @@ def environment_of(runs: Sequence[Run], warnings: list[str]) -> dict[str, Any]:
     return merged
 
 
-def commands_of(searches: Sequence[Search], groups: Sequence[Group]) -> list[str]:
-    """``bm3 sweep`` for each sweep that a grid or preset can say, ``bm3 train`` for each other run."""
-    lines = {}
-    for search in searches:
-        runs = [run for runs in search.runs.values() for run in runs]
-        if runs and (rest := _sweep_options(search.sweep)) is not None:
-            name = runs[0].dataset["name"]
-            line = ["bm3", "sweep", *_source(search.sweep.source, name), "--out", f"runs/{Path(search.name).name}"]
-            lines.update(dict.fromkeys((run.folder for run in runs), _command([*line, *rest])))
-    single = {run.folder: train_command(run) for group in groups for run in group.runs if run.folder not in lines}
-    return list(dict.fromkeys([*lines.values(), *single.values()]))
+def commands_of(sweeps: Sequence[SweptRuns], groups: Sequence[Group]) -> list[str]:
+    """``bm3 sweep`` for each sweep that knows what it was asked for, ``bm3 train`` for the other runs of ``groups``.
+
+    A comment stands for a sweep that was not asked for by a command, or that is older than the record of it.
+    """
+    lines: list[str] = []
+    swept: set[Path] = set()
+    for sweep in sweeps:
+        if sweep.sweep.arguments:
+            lines.append(_sweep_command(sweep))
+            swept |= {run.folder for run in sweep.runs}
+        else:
+            name = shell(Path(sweep.name).name)
+            lines.append(f"# the command of the sweep {name} is not on record; those of its runs shown here are below")
+    single = [train_command(run) for group in groups for run in group.runs if run.folder not in swept]
+    return list(dict.fromkeys([*lines, *single]))
+
+
+def _sweep_command(swept: SweptRuns) -> str:
+    """The command that a sweep was asked for by, in the folder where its dataset lies."""
+    sweep = swept.sweep
+    name = str(swept.runs[0].dataset["name"])
+    line = ["bm3", "sweep", *_source(sweep.source, name), "--out", f"runs/{Path(swept.name).name}"]
+    return _command([*line, *(part for option, values in sweep.arguments.items() for part in (option, *values))])
 
 
 def train_command(run: Run) -> str:
@@ -103,32 +113,6 @@ def _plain(name: str) -> str:
 
 def _command(parts: Sequence[str]) -> str:
     return " ".join(map(shell, parts))
-
-
-def _sweep_options(sweep: Sweep) -> list[str] | None:
-    """``--preset`` or ``--models`` and ``--grid``, with seeds and settings; None where they cannot say the sweep."""
-    if sweep.seeds != tuple(range(len(sweep.seeds))):
-        return None
-    rest = ["--seeds", str(len(sweep.seeds)), *(["--set", *sweep.fixed] if sweep.fixed else [])]
-    if sweep.settings == grid(["bm3"], PUBLISHED):
-        return ["--preset", "published", *rest]
-    models = list(dict.fromkeys(setting.model for setting in sweep.settings))
-    if sweep.settings[0].label:
-        removed = [one.label.removeprefix("without ") for one in sweep.settings if "modalities=[" in str(one.settings)]
-        names = [name for name in removed if name != "any feature"]
-        same = {one.name for one in ablations(names)} == {one.name for one in sweep.settings}
-        return ["--preset", "ablation", *rest] if same else None
-    axes: dict[str, dict[str, None]] = {}
-    for setting in sweep.settings:
-        for text in setting.settings:
-            key, _, value = text.partition("=")
-            axes.setdefault(f"{setting.model}.{key}", {})[value] = None
-    texts = [f"{key}={','.join(values)}" for key, values in axes.items()]
-    try:
-        said = grid(models, texts) == sweep.settings
-    except ConfigError:
-        return None
-    return ["--models", *models, *(["--grid", *texts] if texts else []), *rest] if said else None
 
 
 def _short(value: object) -> str:

@@ -11,12 +11,12 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import describe, same_fingerprint
 from bm3_pyg.eval import ranking_task
-from bm3_pyg.study.ablation import ablations_of
-from bm3_pyg.study.content import Ablation, Report, Section
+from bm3_pyg.study.ablation import sweep_ablations
+from bm3_pyg.study.content import SELECTION, Report, Section
 from bm3_pyg.study.published import published_for
 from bm3_pyg.study.repeat import commands_of, environment_of
-from bm3_pyg.study.rows import SELECTION, curves, grouped, model_title, row_of, settings_of, spread
-from bm3_pyg.study.runs import Gathered, Group, Kept, Run, Search, gather
+from bm3_pyg.study.rows import curves, grouped, model_title, row_of, spread
+from bm3_pyg.study.runs import Evaluations, Gathered, Group, Run, SweptRuns, gather
 from bm3_pyg.study.selection import select
 from bm3_pyg.study.stats import LEVEL, all_strata, beyond, with_best
 
@@ -34,7 +34,7 @@ def build_report(
     others stand beside it. Runs that lack their per-user values get them, for which their dataset is loaded.
 
     Args:
-        paths: run folders, sweep folders, or folders of these, or what :func:`~bm3_pyg.study.runs.gather` found.
+        paths: run folders, sweep folders, or folders of these, or what :func:`~bm3_pyg.study.runs.gather` gave.
         title: of the report.
         data: the dataset of the runs, where it is not to be loaded from where it was.
 
@@ -42,17 +42,19 @@ def build_report(
         RunError: a path is not there, or there is no finished run.
         ConfigError: SciPy is not installed.
     """
-    found = paths if isinstance(paths, Gathered) else gather(paths)
-    keys = _section_keys(found.every_run())
-    sections = [_section(found, keys, key, data) for key in dict.fromkeys(keys.values())]
+    gathered = paths if isinstance(paths, Gathered) else gather(paths)
+    keys = _section_keys(gathered.every_run())
+    sections = [_section(gathered, keys, key, data) for key in dict.fromkeys(keys.values())]
     names = list(dict.fromkeys(str(section.dataset["name"]) for section in sections))
-    return Report(title or f"Recommendation on {', '.join(names)}", tuple(sections), tuple(_first(found, keys, names)))
+    return Report(
+        title or f"Recommendation on {', '.join(names)}", tuple(sections), tuple(_warnings(gathered, keys, names))
+    )
 
 
 def _section_keys(runs: Sequence[Run]) -> dict[Path, Key]:
     """The section of each run by its folder; one with spoilt features goes with the dataset they were spoilt in."""
-    found = list(dict.fromkeys(run.dataset["fingerprint"] for run in runs))
-    known = {one: max((other for other in found if same_fingerprint(one, other)), key=len) for one in found}
+    prints = list(dict.fromkeys(run.dataset["fingerprint"] for run in runs))
+    known = {short: max((full for full in prints if same_fingerprint(short, full)), key=len) for short in prints}
     own = {run.folder: known[run.dataset["fingerprint"]] for run in runs}
     sound = {_files(run): own[run.folder] for run in reversed(runs) if run.corrupt is None}
     return {
@@ -67,9 +69,9 @@ def _files(run: Run) -> str:
     return json.dumps([source, run.environment.get("data", {}).get("files", {})], sort_keys=True)
 
 
-def _first(found: Gathered, keys: dict[Path, Key], names: Sequence[str]) -> list[str]:
+def _warnings(gathered: Gathered, keys: dict[Path, Key], names: Sequence[str]) -> list[str]:
     """What a reader must know first."""
-    warnings = list(found.warnings)
+    warnings = list(gathered.warnings)
     datasets, masks = {key[0] for key in keys.values()}, {key[1] for key in keys.values()}
     if len(datasets) > 1:
         same = "" if len(names) == len(datasets) else " (some under one name)"
@@ -85,82 +87,55 @@ def _first(found: Gathered, keys: dict[Path, Key], names: Sequence[str]) -> list
     return warnings
 
 
-def _section(found: Gathered, keys: dict[Path, Key], key: Key, data: HeteroData | None) -> Section:
+def _section(gathered: Gathered, keys: dict[Path, Key], key: Key, data: HeteroData | None) -> Section:
     warnings: list[str] = []
-    runs = [run for run in found.every_run() if keys[run.folder] == key]
-    searches = [search for search in found.searches if any(run in runs for run in _all(search))]
-    shown = [run for run in _shown(found, searches, warnings) if run in runs]
+    runs = [run for run in gathered.every_run() if keys[run.folder] == key]
+    alone = [run for run in gathered.runs if run in runs]
+    sweeps = [sweep for sweep in gathered.sweeps if any(run in runs for run in sweep.runs)]
+    shown = [run for run in [*alone, *_chosen(sweeps, warnings)] if run in runs]
     groups = grouped(shown, warnings)
     _warn_of_seeds(groups, warnings)
-    _warn_of_choice([run for run in found.runs if run in runs], warnings)
-    kept = Kept(data, warnings)
-    dataset = next((kept.dataset(run) for run in runs if run.corrupt is None), None)
+    _warn_of_choice(alone, warnings)
+    evaluations = Evaluations(data, warnings)
+    dataset = next((evaluations.dataset(run) for run in runs if run.corrupt is None), None)
     card = _card(runs[0]) if dataset is None else {**describe(dataset), "name": runs[0].dataset["name"]}
-    rows, comparisons = with_best([row_of(group) for group in groups], groups, kept, warnings)
-    ablations, words = _ablated(searches, groups, kept, warnings)
+    rows, comparisons = with_best([row_of(group) for group in groups], groups, evaluations)
+    ablations, words = sweep_ablations(sweeps, groups, evaluations)
     return Section(
         dataset=card,
-        protocol=tuple(_protocol(runs, searches, dataset, len(comparisons), len(ablations))),
+        protocol=tuple(_protocol(runs, sweeps, dataset, len(comparisons), len(ablations))),
         rows=tuple(rows),
         published=published_for(card, warnings),
         comparisons=tuple(comparisons),
         level=LEVEL,
-        beyond=beyond(groups, kept),
-        strata=tuple(all_strata(groups, kept)),
+        beyond=beyond(groups, evaluations),
+        strata=tuple(all_strata(groups, evaluations)),
         ablations=ablations,
         ablation_words=words,
         curves=tuple(curve for group in groups for curve in curves(group)),
-        searches=tuple(_budgets(searches, warnings)),
-        search_rows=tuple(row for search in searches for row in _tried(search)),
+        searches=tuple(_budgets(sweeps, warnings)),
+        search_rows=tuple(row for sweep in sweeps for row in _tried(sweep)),
         environment=environment_of(runs, warnings),
-        commands=tuple(commands_of(searches, groups)),
+        commands=tuple(commands_of(sweeps, groups)),
         warnings=tuple(warnings),
     )
 
 
-def _shown(found: Gathered, searches: Sequence[Search], warnings: list[str]) -> list[Run]:
-    """The runs that make rows: those that stand alone, selected ones, and the unchanged ones of ablations."""
-    shown = list(found.runs)
-    for search in searches:
-        if search.unchanged is not None:
-            shown += search.runs.get(search.unchanged, [])
+def _chosen(sweeps: Sequence[SweptRuns], warnings: list[str]) -> list[Run]:
+    """The runs of sweeps that make rows: those of selected settings, and of ablations the unchanged ones."""
+    chosen: list[Run] = []
+    for swept in sweeps:
+        if swept.unchanged is not None:
+            chosen += swept.by_setting.get(swept.unchanged, [])
             continue
-        selected = select(search.outcomes)
-        shown += [run for setting in selected.values() for run in search.runs.get(setting, [])]
+        selected = select(swept.outcomes)
+        chosen += [run for setting in selected.values() for run in swept.by_setting.get(setting, [])]
         warnings += [
-            f"{search.name}: no setting of {model} has all its seeds, so none is selected"
-            for model in dict.fromkeys(setting.model for setting in search.sweep.settings)
+            f"{swept.name}: no setting of {model} has all its seeds, so none is selected"
+            for model in dict.fromkeys(setting.model for setting in swept.sweep.settings)
             if model not in selected
         ]
-    return shown
-
-
-def _ablated(
-    searches: Sequence[Search], groups: Sequence[Group], kept: Kept, warnings: list[str]
-) -> tuple[tuple[Ablation, ...], str]:
-    """What each ablation sweep says against its unchanged model."""
-    found: list[Ablation] = []
-    words = []
-    for search in searches:
-        if search.unchanged is None:
-            continue
-        if not (base := search.runs.get(search.unchanged)):
-            warnings.append(f"{search.name}: {search.unchanged} has no finished run, so the changes have no measure")
-            continue
-        unchanged = next(
-            group
-            for group in groups
-            if group.runs[0].model == base[0].model and settings_of(group.runs[0]) == settings_of(base[0])
-        )
-        changed = [run for setting, runs in search.runs.items() if setting != search.unchanged for run in runs]
-        ablations, said = ablations_of(unchanged, grouped(changed, warnings), kept, warnings)
-        found += ablations
-        words += [said] if said else []
-    return tuple(found), " ".join(words)
-
-
-def _all(search: Search) -> list[Run]:
-    return [run for runs in search.runs.values() for run in runs]
+    return chosen
 
 
 def _card(run: Run) -> dict[str, Any]:
@@ -195,44 +170,44 @@ def _warn_of_choice(alone: Sequence[Run], warnings: list[str]) -> None:
 
 
 def _protocol(
-    runs: Sequence[Run], searches: Sequence[Search], data: HeteroData | None, comparisons: int, ablations: int
+    runs: Sequence[Run], sweeps: Sequence[SweptRuns], data: HeteroData | None, comparisons: int, ablations: int
 ) -> list[str]:
     mask = runs[0].mask
     hidden = "training items" if mask == "train" else "training and validation items"
-    said = [f"Full ranking: all items are ranked for each user; the user's {hidden} are masked (mask={mask})."]
+    sentences = [f"Full ranking: all items are ranked for each user; the user's {hidden} are masked (mask={mask})."]
     if data is not None and any(run.metrics["test"] for run in runs):
         task = ranking_task(data, "test", mask)
         left = f"; {task.dropped:,} without training interactions are left out" if task.dropped else ""
-        said.append(f"Metrics are means over the {len(task.users):,} users with test interactions{left}.")
-    said.append(
+        sentences.append(f"Metrics are means over the {len(task.users):,} users with test interactions{left}.")
+    sentences.append(
         "Each run keeps the epoch with the highest validation Recall@20 and is tested once, with the weights of that "
         "epoch. Nothing is rounded before it is compared or averaged."
     )
-    if any(search.unchanged is None for search in searches):
-        said.append(
+    if any(swept.unchanged is None for swept in sweeps):
+        sentences.append(
             "Settings are selected by mean validation Recall@20 over seeds; the others' test figures are not shown."
         )
-    said.append("Figures are means over seeds, with the sample standard deviation.")
+    sentences.append("Figures are means over seeds, with the sample standard deviation.")
     if comparisons or ablations:
         families = [f"{comparisons} comparisons with the best row"] * bool(comparisons)
         families += [f"{ablations} ablations"] * bool(ablations)
-        said.append(
+        sentences.append(
             "Significance: paired t-test over users of the values averaged over common seeds, p corrected by Benjamini "
             f"and Hochberg's method for the {' and, apart, the '.join(families)}, level {LEVEL:g}; effects are Cohen's "
             "d. It tells these trained models apart; whether new trainings would differ is Welch's t-test over seeds."
         )
-    return said
+    return sentences
 
 
-def _budgets(searches: Sequence[Search], warnings: list[str]) -> list[str]:
+def _budgets(sweeps: Sequence[SweptRuns], warnings: list[str]) -> list[str]:
     lines = []
     tried: dict[str, int] = {}
-    for search in searches:
-        seeds = len(search.sweep.seeds)
-        settings = search.sweep.settings
-        if search.unchanged is not None:
+    for swept in sweeps:
+        seeds = len(swept.sweep.seeds)
+        settings = swept.sweep.settings
+        if swept.unchanged is not None:
             lines.append(
-                f"{search.name}: {len(settings) - 1} changes to {search.unchanged} x {seeds} seeds, none selected"
+                f"{swept.name}: {len(settings) - 1} changes to {swept.unchanged} x {seeds} seeds, none selected"
             )
             continue
         for model in dict.fromkeys(setting.model for setting in settings):
@@ -246,13 +221,13 @@ def _budgets(searches: Sequence[Search], warnings: list[str]) -> list[str]:
     return lines
 
 
-def _tried(search: Search) -> list[dict[str, Any]]:
-    if search.unchanged is not None:
+def _tried(swept: SweptRuns) -> list[dict[str, Any]]:
+    if swept.unchanged is not None:
         return []
-    selected = select(search.outcomes).values()
+    selected = select(swept.outcomes).values()
     rows = []
-    for setting in search.sweep.settings:
-        runs = [run for run in search.runs.get(setting, []) if SELECTION in run.metrics["val"]]
+    for setting in swept.sweep.settings:
+        runs = [run for run in swept.by_setting.get(setting, []) if SELECTION in run.metrics["val"]]
         rows.append(
             {
                 "setting": str(setting),

@@ -11,13 +11,12 @@ from typing import Any
 
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.models import model_named
-from bm3_pyg.study.content import Curve, Row, Spread
+from bm3_pyg.study.content import SELECTION, Curve, Row, Spread
 from bm3_pyg.study.runs import Group, Run
 from bm3_pyg.train.settings import TrainConfig
 
 NO_SETTING = frozenset({"seed", "mask", "checkpoint_seconds"})
 """Parts of a run's configuration that make no other setting: its seed, its section and how often it is saved."""
-SELECTION = "recall@20"
 
 
 def grouped(runs: Iterable[Run], warnings: list[str]) -> list[Group]:
@@ -50,7 +49,7 @@ def row_of(group: Group) -> Row:
         epochs=tuple(run.metrics["best_epoch"] for run in runs),
         train_seconds=_mean(sum(_all(run, "train_seconds")) for run in runs),
         epoch_seconds=_mean(statistics.median(_all(run, "train_seconds")) for run in runs if run.history),
-        eval_seconds=_mean(statistics.median(found) for run in runs if (found := _all(run, "eval_seconds"))),
+        eval_seconds=_mean(statistics.median(seconds) for run in runs if (seconds := _all(run, "eval_seconds"))),
         memory_mb=max((value for run in runs for value in _all(run, "peak_memory_mb")), default=None),
     )
 
@@ -69,22 +68,19 @@ def spread(values: Sequence[float]) -> Spread:
 
 def curves(group: Group) -> list[Curve]:
     """Validation and losses of each run that trained."""
-    found = []
-    for run in group.runs:
-        evaluated = [record for record in run.history if record.get("val")]
-        names = run.history[0].get("loss", {}) if run.history else {}
-        if names:
-            found.append(
-                Curve(
-                    group.label,
-                    run.seed,
-                    tuple(record["epoch"] for record in evaluated),
-                    tuple(record["val"][SELECTION] for record in evaluated),
-                    run.metrics["best_epoch"],
-                    {name: tuple(record["loss"][name] for record in run.history) for name in names},
-                )
-            )
-    return found
+    return [_curve(group.label, run) for run in group.runs if run.history and run.history[0].get("loss")]
+
+
+def _curve(label: str, run: Run) -> Curve:
+    evaluated = [record for record in run.history if record.get("val")]
+    return Curve(
+        label,
+        run.seed,
+        tuple(record["epoch"] for record in evaluated),
+        tuple(record["val"][SELECTION] for record in evaluated),
+        run.metrics["best_epoch"],
+        {name: tuple(record["loss"][name] for record in run.history) for name in run.history[0]["loss"]},
+    )
 
 
 def settings_of(run: Run) -> dict[str, Any]:
@@ -131,7 +127,7 @@ def _model_defaults(name: str) -> dict[str, Any]:
         parameters = inspect.signature(model_named(name).__init__).parameters.values()
     except ConfigError:
         return {}
-    return {one.name: one.default for one in parameters if one.default is not one.empty}
+    return {known.name: known.default for known in parameters if known.default is not known.empty}
 
 
 def _label(group: tuple[Run, ...], groups: Sequence[tuple[Run, ...]]) -> str:
@@ -155,5 +151,5 @@ def _all(run: Run, key: str) -> list[float]:
 
 
 def _mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return statistics.fmean(found) if found else None
+    known = list(values)
+    return statistics.fmean(known) if known else None

@@ -1,4 +1,4 @@
-"""Runs and sweeps, found in folders and read; what cannot be used is said in words, what a run lacks is made anew."""
+"""Runs and sweeps, looked for in folders and read; warnings say what cannot be used, what a run lacks is made."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ import polars as pl
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset, same_fingerprint
-from bm3_pyg.errors import BM3Error, ConfigError, RunError, WriteError
+from bm3_pyg.errors import BM3Error, ConfigError, InUseError, RunError, WriteError
 from bm3_pyg.eval.users import write_user_metrics
-from bm3_pyg.files import atomic_file
+from bm3_pyg.files import atomic_file, locked_folder
 from bm3_pyg.models import model_named
-from bm3_pyg.study.sweep import Outcome, Setting, Sweep, outcomes, read_sweep
+from bm3_pyg.study.search import Setting, Sweep, read_sweep
+from bm3_pyg.study.selection import Outcome, error_file, outcomes
 from bm3_pyg.train.run import load_run
-from bm3_pyg.train.run_files import RunFiles, is_finished, is_run, is_sweep, read_error
+from bm3_pyg.train.run_files import Result, RunFiles, is_finished, is_run, is_sweep, read_error
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,25 @@ class Run:
     folder: Path
     name: str
     """Its place below the folder that was asked for."""
-    config: dict[str, Any]
-    environment: dict[str, Any]
-    metrics: dict[str, Any]
-    history: list[dict[str, Any]]
+    result: Result
     corrupt: str | None = None
     label: str = ""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.result.config
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return self.result.environment
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return self.result.metrics
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        return self.result.history
 
     @property
     def seed(self) -> int:
@@ -75,13 +89,17 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Search:
-    """A sweep with its finished runs."""
+class SweptRuns:
+    """The finished runs of a sweep, by their setting."""
 
     name: str
     sweep: Sweep
     outcomes: list[Outcome]
-    runs: dict[Setting, list[Run]]
+    by_setting: dict[Setting, list[Run]]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for runs in self.by_setting.values() for run in runs]
 
     @property
     def unchanged(self) -> Setting | None:
@@ -89,7 +107,7 @@ class Search:
         settings = self.sweep.settings
         if not all(setting.label for setting in settings):
             return None
-        return next((one for one in settings if not one.settings and one.corrupt is None), None)
+        return next((setting for setting in settings if not setting.settings and setting.corrupt is None), None)
 
 
 @dataclass
@@ -97,12 +115,11 @@ class Gathered:
     """Runs that stand alone, sweeps, and what is missing or unusable."""
 
     runs: list[Run] = field(default_factory=list)
-    searches: list[Search] = field(default_factory=list)
+    sweeps: list[SweptRuns] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def every_run(self) -> list[Run]:
-        swept = [run for search in self.searches for runs in search.runs.values() for run in runs]
-        return [*self.runs, *swept]
+        return [*self.runs, *(run for sweep in self.sweeps for run in sweep.runs)]
 
 
 def gather(paths: Sequence[str | Path]) -> Gathered:
@@ -111,7 +128,7 @@ def gather(paths: Sequence[str | Path]) -> Gathered:
     Raises:
         RunError: a path is not there, or none of them holds a finished run.
     """
-    found, seen = Gathered(), set[Path]()
+    gathered, seen = Gathered(), set[Path]()
     places: list[tuple[Path, Path]] = []
     for path in map(Path, paths):
         if not path.is_dir():
@@ -123,13 +140,13 @@ def gather(paths: Sequence[str | Path]) -> Gathered:
             continue
         seen.add(folder)
         if is_sweep(folder):
-            _add_search(found, folder, root, seen)
+            _add_sweep(gathered, folder, root, seen)
         elif is_run(folder):
-            _add_run(found, folder, root)
-    if not found.every_run():
-        reasons = f" ({found.warnings[0]})" if found.warnings else ""
+            _add_run(gathered, folder, root)
+    if not gathered.every_run():
+        reasons = f" ({gathered.warnings[0]})" if gathered.warnings else ""
         raise RunError(f"{', '.join(map(str, paths))}: no finished run{reasons}, expected at least one")
-    return found
+    return gathered
 
 
 def _folders(folder: Path) -> Iterator[Path]:
@@ -142,56 +159,49 @@ def _folders(folder: Path) -> Iterator[Path]:
             yield from _folders(below)
 
 
-def _add_run(found: Gathered, folder: Path, root: Path) -> None:
-    name, error = _name(folder, root), folder.with_name(f"{folder.name}.error")
+def _add_run(gathered: Gathered, folder: Path, root: Path) -> None:
+    name, error = _name(folder, root), error_file(folder)
     if is_finished(folder):
-        run = _read(found, folder, root)
-        found.runs += [run] if run else []
+        run = _read(gathered, folder, root)
+        gathered.runs += [run] if run else []
     elif error.exists():
-        found.warnings.append(f"{name} failed and is left out: {_without(root, read_error(error))}")
+        gathered.warnings.append(f"{name} failed and is left out: {_without(root, read_error(error))}")
     else:
-        found.warnings.append(f"{name} is not finished and is left out")
+        gathered.warnings.append(f"{name} is not finished and is left out")
 
 
-def _add_search(found: Gathered, folder: Path, root: Path, seen: set[Path]) -> None:
+def _add_sweep(gathered: Gathered, folder: Path, root: Path, seen: set[Path]) -> None:
+    name = _name(folder, root)
     try:
         sweep = read_sweep(folder)
-        results = outcomes(sweep, folder)
+        known = outcomes(sweep, folder)
     except RunError as error:
-        found.warnings.append(f"{_name(folder, root)}: cannot be read and is left out ({_without(root, str(error))})")
+        gathered.warnings.append(f"{name}: cannot be read and is left out ({_without(root, str(error))})")
         return
     runs: dict[Setting, list[Run]] = {}
-    for outcome in results:
-        which = f"{_name(folder, root)}: {outcome.setting}, seed {outcome.seed}"
+    for outcome in known:
+        which = f"{name}: {outcome.setting}, seed {outcome.seed}"
         if outcome.finished:
-            run = _read(found, outcome.folder, root, outcome.setting)
+            run = _read(gathered, outcome.folder, root, outcome)
             runs.setdefault(outcome.setting, []).extend([run] if run else [])
         elif outcome.error:
-            found.warnings.append(f"{which} failed and is left out: {_without(root, outcome.error)}")
+            gathered.warnings.append(f"{which} failed and is left out: {_without(root, outcome.error)}")
         else:
-            found.warnings.append(f"{which} is not finished and is left out")
+            gathered.warnings.append(f"{which} is not finished and is left out")
         seen.add(outcome.folder)
-    found.searches.append(Search(_name(folder, root), sweep, results, runs))
+    gathered.sweeps.append(SweptRuns(name, sweep, known, runs))
 
 
-def _read(found: Gathered, folder: Path, root: Path, setting: Setting | None = None) -> Run | None:
+def _read(gathered: Gathered, folder: Path, root: Path, outcome: Outcome | None = None) -> Run | None:
+    """The finished run in ``folder``, which may be that of a sweep; None and a warning if it cannot be used."""
     try:
-        result = RunFiles(folder).result()
+        result = (outcome.result if outcome else None) or RunFiles(folder).result()
     except RunError as error:
-        found.warnings.append(f"{_name(folder, root)} cannot be used and is left out ({_without(root, str(error))})")
+        warning = f"{_name(folder, root)} cannot be used and is left out ({_without(root, str(error))})"
+        gathered.warnings.append(warning)
         return None
-    corrupt = setting.corrupt if setting else (result.config["dataset"]["source"] or {}).get("corrupt")
-    label = setting.label if setting else ""
-    return Run(
-        folder,
-        _name(folder, root),
-        result.config,
-        result.environment,
-        result.metrics,
-        result.history,
-        corrupt,
-        label,
-    )
+    corrupt = outcome.setting.corrupt if outcome else (result.config["dataset"]["source"] or {}).get("corrupt")
+    return Run(folder, _name(folder, root), result, corrupt, outcome.setting.label if outcome else "")
 
 
 def _name(folder: Path, root: Path) -> str:
@@ -204,51 +214,64 @@ def _without(root: Path, text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Values:
-    """What :func:`bm3_pyg.eval.users.write_user_metrics` keeps of a run."""
+class Evaluation:
+    """What :func:`bm3_pyg.eval.users.write_user_metrics` writes of a run."""
 
     users: pl.DataFrame
     positives: pl.DataFrame
     beyond: dict[str, float]
 
 
-class Kept:
-    """Reads runs' values and datasets, each once; what cannot be had is noted in ``warnings``."""
+class Evaluations:
+    """Evaluations and datasets of runs, each read or made once; ``warnings`` gets what cannot be had."""
 
     def __init__(self, data: HeteroData | None, warnings: list[str]) -> None:
         self.warnings = warnings
         self._datasets: dict[str, HeteroData | None] = {} if data is None else {fingerprint(data): data}
-        self._values: dict[Path, Values | None] = {}
+        self._evaluations: dict[Path, Evaluation | None] = {}
+
+    def warn(self, text: str) -> None:
+        """Add a warning, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
 
     def dataset(self, run: Run) -> HeteroData | None:
         """The dataset that a run was made on, None where it is not to be had."""
         wanted = run.dataset["fingerprint"]
-        known = next((one for one in self._datasets if same_fingerprint(one, wanted)), wanted)
+        known = next((known for known in self._datasets if same_fingerprint(known, wanted)), wanted)
         if known not in self._datasets:
             self._datasets[known] = self._load(run)
         return self._datasets[known]
 
-    def values(self, run: Run) -> Values | None:
-        """The values of a run, None where they are not to be had."""
-        if run.folder not in self._values:
-            self._values[run.folder] = self._read_or_make(run)
-        return self._values[run.folder]
+    def of(self, run: Run) -> Evaluation | None:
+        """The evaluation of a run, None where it is not to be had."""
+        if run.folder not in self._evaluations:
+            try:
+                self._evaluations[run.folder] = self._read_or_make(run)
+            except BM3Error as error:
+                reason = str(error).replace(f"{run.folder}", run.name)
+                self.warnings.append(f"{run.name}: no per-user values, so no test ({reason})")
+                self._evaluations[run.folder] = None
+        return self._evaluations[run.folder]
 
     def users(self, group: Group, seeds: Sequence[int]) -> pl.DataFrame | None:
         """Values of the users of a group [n rows], mean over its runs of these seeds, in the order of the users."""
-        found = [self.values(run) for run in group.runs if run.seed in seeds]
-        tables = [values.users for values in found if values is not None]
-        if not tables or len(tables) < len(found):
+        evaluations = self._all([run for run in group.runs if run.seed in seeds])
+        if not evaluations:
             return None
-        return pl.concat(tables).group_by("user").mean().sort("user")
+        return pl.concat([evaluation.users for evaluation in evaluations]).group_by("user").mean().sort("user")
 
     def positives(self, group: Group) -> pl.DataFrame | None:
         """Likewise of the positives of all its runs; ``hit`` is the share of seeds that hit."""
-        found = [values for run in group.runs if (values := self.values(run)) is not None]
-        if not found or len(found) < len(group.runs):
-            return None
-        tables = pl.concat([values.positives.with_columns(pl.col("hit").cast(pl.Float64)) for values in found])
-        return tables.group_by("user", "item").mean().sort("user", "item")
+        tables = [
+            evaluation.positives.with_columns(pl.col("hit").cast(pl.Float64)) for evaluation in self._all(group.runs)
+        ]
+        return pl.concat(tables).group_by("user", "item").mean().sort("user", "item") if tables else None
+
+    def _all(self, runs: Sequence[Run]) -> list[Evaluation]:
+        """The evaluation of each run; none where one of them is not to be had."""
+        evaluations = [evaluation for run in runs if (evaluation := self.of(run)) is not None]
+        return evaluations if len(evaluations) == len(runs) else []
 
     def _load(self, run: Run) -> HeteroData | None:
         name, source = run.dataset["name"], run.dataset["source"]
@@ -264,18 +287,10 @@ class Kept:
             return None
         return data
 
-    def _read_or_make(self, run: Run) -> Values | None:
-        try:
-            return self._values_of(run)
-        except BM3Error as error:
-            reason = str(error).replace(f"{run.folder}", run.name)
-            self.warnings.append(f"{run.name}: no per-user values, so no test ({reason})")
-            return None
-
-    def _values_of(self, run: Run) -> Values | None:
+    def _read_or_make(self, run: Run) -> Evaluation | None:
         files = RunFiles(run.folder)
         if (tables := files.tables()) is not None:
-            return Values(*tables)
+            return Evaluation(*tables)
         if not run.metrics["test"] or (data := self.dataset(run)) is None:
             return None
         model, _ = load_run(run.folder, data=data)
@@ -284,8 +299,15 @@ class Kept:
             if (tables := RunFiles(Path(spare)).tables()) is None:
                 return None
             files.check_test(run.metrics["test"], tables[0], run.environment)
-            with suppress(OSError, WriteError):  # somebody else's folder
-                for file in Path(spare).iterdir():
-                    with atomic_file(run.folder / file.name) as temporary:
-                        shutil.copyfile(file, temporary)
-        return Values(*tables)
+            with suppress(InUseError, WriteError):  # somebody works in it, or it is somebody else's
+                _keep(Path(spare), run)
+        return Evaluation(*tables)
+
+
+def _keep(evaluation: Path, run: Run) -> None:
+    """Copy the files of an evaluation into its run's folder, unless the run has gone on since."""
+    with locked_folder(run.folder):
+        if is_finished(run.folder) and RunFiles(run.folder).metrics() == run.metrics:
+            for file in evaluation.iterdir():
+                with atomic_file(run.folder / file.name) as temporary:
+                    shutil.copyfile(file, temporary)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from types import ModuleType
 
@@ -15,16 +15,18 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.study.content import Comparison, Row, Stratum
-from bm3_pyg.study.runs import Group, Kept
-from bm3_pyg.study.tables import HEADLINE
+from bm3_pyg.study.content import HEADLINE, Comparison, Row, Stratum
+from bm3_pyg.study.runs import Evaluations, Group
 
 LEVEL = 0.05
 HIT = "hit@20"
+ACTIVITY = (1, 2, 3, 5, 10, 20)
+POPULARITY = (0, 1, 5, 20, 100)
+"""Lower bounds of the bins of training interactions."""
 
 
 def with_best(
-    rows: Sequence[Row], groups: Sequence[Group], kept: Kept, warnings: list[str]
+    rows: Sequence[Row], groups: Sequence[Group], evaluations: Evaluations
 ) -> tuple[list[Row], list[Comparison]]:
     """Rows with ``best`` and ``within_noise``, and every row's comparison with the best one in each metric."""
     if len(rows) < 2:
@@ -36,8 +38,8 @@ def with_best(
         leader = max(rows, key=lambda row: row.test[metric].mean)
         best[metric] = leader.label
         pairs += [(metric, by_label[leader.label], by_label[row.label]) for row in rows if row is not leader]
-    comparisons = compared(pairs, kept, warnings)
-    unclear = {(one.second, one.metric) for one in comparisons if one.corrected_p >= LEVEL}
+    comparisons = compared(pairs, evaluations)
+    unclear = {(test.second, test.metric) for test in comparisons if test.corrected_p >= LEVEL}
     marked = [
         replace(
             row,
@@ -49,87 +51,70 @@ def with_best(
     return marked, comparisons
 
 
-def compared(pairs: Sequence[tuple[str, Group, Group]], kept: Kept, warnings: list[str]) -> list[Comparison]:
+def compared(pairs: Sequence[tuple[str, Group, Group]], evaluations: Evaluations) -> list[Comparison]:
     """Test each (metric, first, second), and correct for their number; those that cannot be tested are left out."""
-    found = [one for pair in pairs if (one := _comparison(*pair, kept, warnings)) is not None]
-    ps = corrected([one.p for one in found])
-    return [replace(one, corrected_p=p) for one, p in zip(found, ps, strict=True)]
+    tests = [test for pair in pairs if (test := _comparison(*pair, evaluations)) is not None]
+    ps = corrected([test.p for test in tests])
+    return [replace(test, corrected_p=p) for test, p in zip(tests, ps, strict=True)]
 
 
-def all_strata(groups: Sequence[Group], kept: Kept) -> list[Stratum]:
-    """Recall@20 and NDCG@20 by the users' activity, and the share of positives found by their item's popularity."""
-    found: dict[tuple[str, str, str], Stratum] = {}
+def all_strata(groups: Sequence[Group], evaluations: Evaluations) -> list[Stratum]:
+    """Recall@20 and NDCG@20 by the users' activity, and the share of positives listed by their item's popularity."""
+    by_name: dict[tuple[str, str, str], Stratum] = {}
     for group in groups:
-        users, positives = kept.users(group, group.seeds), kept.positives(group)
+        users, positives = evaluations.users(group, group.seeds), evaluations.positives(group)
         if users is None or positives is None:
             continue
-        _add(found, "user activity", strata(users, ACTIVITY, ["recall@20", "ndcg@20"]), group.label)
+        _add(by_name, "user activity", strata(users, ACTIVITY, ["recall@20", "ndcg@20"]), group.label)
         hits = strata(positives.rename({"hit": HIT}), POPULARITY, [HIT])
-        _add(found, "cold", hits.filter(pl.col("stratum") == "0"), group.label)
-        _add(found, "item popularity", hits.filter(pl.col("stratum") != "0"), group.label)
+        _add(by_name, "cold", hits.filter(pl.col("stratum") == "0"), group.label)
+        _add(by_name, "item popularity", hits.filter(pl.col("stratum") != "0"), group.label)
     order = {"user activity": 0, "item popularity": 1, "cold": 2}
-    return sorted(found.values(), key=lambda one: (order[one.group], one.metric != "recall@20"))
+    return sorted(by_name.values(), key=lambda stratum: (order[stratum.group], stratum.metric != "recall@20"))
 
 
-def beyond(groups: Sequence[Group], kept: Kept) -> dict[str, dict[str, float]]:
+def beyond(groups: Sequence[Group], evaluations: Evaluations) -> dict[str, dict[str, float]]:
     """Beyond accuracy by label, means over seeds."""
-    found = {}
+    means = {}
     for group in groups:
-        values = [one.beyond for run in group.runs if (one := kept.values(run)) is not None]
+        values = [evaluation.beyond for run in group.runs if (evaluation := evaluations.of(run)) is not None]
         if values:
-            names = [name for name in values[0] if all(name in one for one in values)]
-            found[group.label] = {name: fmean(one[name] for one in values) for name in names}
-    return found
+            names = [name for name in values[0] if all(name in figures for figures in values)]
+            means[group.label] = {name: fmean(figures[name] for figures in values) for name in names}
+    return means
 
 
-def _comparison(metric: str, first: Group, second: Group, kept: Kept, warnings: list[str]) -> Comparison | None:
+def _comparison(metric: str, first: Group, second: Group, evaluations: Evaluations) -> Comparison | None:
     trained = [set(group.seeds) for group in (first, second) if not group.determined]
     common = set.intersection(*trained) if trained else {*first.seeds, *second.seeds}
     if not common:
         labels = " and ".join(sorted((first.label, second.label)))
-        _once(warnings, f"{labels} have no seed in common and are not compared")
+        evaluations.warn(f"{labels} have no seed in common and are not compared")
         return None
     if any(seeds != common for seeds in trained):
-        _once(warnings, "rows with unequal seeds are compared on the seeds that both have")
+        evaluations.warn("rows with unequal seeds are compared on the seeds that both have")
     seeds = [group.seeds if group.determined else sorted(common) for group in (first, second)]
-    tables = [kept.users(group, own) for group, own in zip((first, second), seeds, strict=True)]
+    tables = [evaluations.users(group, own) for group, own in zip((first, second), seeds, strict=True)]
     if tables[0] is None or tables[1] is None:
         return None
     both = tables[0].join(tables[1], on="user", suffix=" of the second")
     test = paired_test(both[metric].to_numpy(), both[f"{metric} of the second"].to_numpy())
     if test is None:
-        _once(warnings, "fewer than two users can be ranked for: nothing is tested")
+        evaluations.warn("fewer than two users can be ranked for: nothing is tested")
         return None
     means = [
         [run.metrics["test"][metric] for run in group.runs if run.seed in own]
         for group, own in zip((first, second), seeds, strict=True)
     ]
-    return Comparison(
-        metric,
-        first.label,
-        second.label,
-        test.users,
-        test.difference,
-        test.low,
-        test.high,
-        test.p,
-        test.p,
-        test.effect,
-        seeds_p=welch_test(*means),
-    )
+    return Comparison(metric, first.label, second.label, **asdict(test), corrected_p=test.p, seeds_p=welch_test(*means))
 
 
-def _add(found: dict[tuple[str, str, str], Stratum], group: str, table: pl.DataFrame, label: str) -> None:
+def _add(by_name: dict[tuple[str, str, str], Stratum], group: str, table: pl.DataFrame, label: str) -> None:
     for row in table.iter_rows(named=True):
         name = f"{row['stratum']} training interaction{'s' * (row['stratum'] != '1')}"
         for metric in (column for column in row if column not in ("stratum", "count")):
-            one = found.setdefault((group, name, metric), Stratum(group, name, row["count"], metric, {}))
-            one.values[label] = row[metric]
-
-
-def _once(warnings: list[str], text: str) -> None:
-    if text not in warnings:
-        warnings.append(text)
+            stratum = by_name.setdefault((group, name, metric), Stratum(group, name, row["count"], metric, {}))
+            stratum.values[label] = row[metric]
 
 
 @dataclass(frozen=True)
@@ -163,10 +148,10 @@ def paired_test(first: ArrayLike, second: ArrayLike, confidence: float = 0.95) -
     mean, deviation = float(differences.mean()), float(differences.std(ddof=1))
     if np.ptp(differences) == 0:
         return PairedTest(users, mean, mean, mean, float(mean == 0), 0.0 if mean == 0 else None)
-    found = _stats().ttest_1samp(differences, 0.0)  # the paired test is that of the differences
-    interval = found.confidence_interval(confidence)
+    test = _scipy_stats().ttest_1samp(differences, 0.0)  # the paired test is that of the differences
+    interval = test.confidence_interval(confidence)
     return PairedTest(
-        users, mean, float(interval.low), float(interval.high), float(found.pvalue), float(mean / deviation)
+        users, mean, float(interval.low), float(interval.high), float(test.pvalue), float(mean / deviation)
     )
 
 
@@ -179,26 +164,21 @@ def welch_test(first: Sequence[float], second: Sequence[float]) -> float | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # one model may not vary at all, which is no loss of precision
-        return float(_stats().ttest_ind(first, second, equal_var=False).pvalue)
+        return float(_scipy_stats().ttest_ind(first, second, equal_var=False).pvalue)
 
 
 def corrected(p: Sequence[float]) -> list[float]:
     """Benjamini and Hochberg's correction of many p: below a level stand that share of false discoveries at most."""
-    return [float(value) for value in _stats().false_discovery_control(p)] if p else []
+    return [float(value) for value in _scipy_stats().false_discovery_control(p)] if p else []
 
 
-def _stats() -> ModuleType:
+def _scipy_stats() -> ModuleType:
     try:
         import scipy.stats
     except ImportError as error:
         raise ConfigError('significance tests need SciPy: pip install "bm3-pyg[report]"') from error
     stats: ModuleType = scipy.stats
     return stats
-
-
-ACTIVITY = (1, 2, 3, 5, 10, 20)
-POPULARITY = (0, 1, 5, 20, 100)
-"""Lower bounds of the bins of training interactions."""
 
 
 def strata(table: pl.DataFrame, bounds: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:

@@ -9,23 +9,16 @@ from tabulate import tabulate
 
 from bm3_pyg.data.prepared import facts
 from bm3_pyg.data.splits import SPLITS
-
-NAMES = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hitrate": "HitRate"}
-HEADLINE = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+from bm3_pyg.study.content import HEADLINE, metric_title
 
 
 def metrics_table(rows: Mapping[str, Mapping[str, float]], metrics: Sequence[str] = HEADLINE) -> str:
     """One row a name, one column a metric, four decimals; a metric that a row lacks stays empty."""
     body = [[name, *(_cell(values.get(metric)) for metric in metrics)] for name, values in rows.items()]
-    headers = ["", *(title(metric) for metric in metrics)]
+    headers = ["", *(metric_title(metric) for metric in metrics)]
     return tabulate(
         body, headers, tablefmt="github", disable_numparse=True, colalign=["left"] + ["right"] * len(metrics)
     )
-
-
-def title(metric: str) -> str:
-    name, at, cutoff = metric.partition("@")
-    return NAMES.get(name, name.capitalize()) + at + cutoff
 
 
 def _cell(value: float | None) -> str:

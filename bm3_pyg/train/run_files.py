@@ -324,7 +324,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def read_sweep_file(path: Path) -> dict[str, Any]:
-    """sweep.yaml: ``source``, ``settings``, ``seeds``, ``fixed`` and ``device``."""
+    """sweep.yaml: ``source``, ``settings``, ``seeds``, ``fixed``, ``device`` and, of a command, ``arguments``."""
     check = mapping(
         {
             "schema": plain.exactly(SCHEMA),
@@ -333,7 +333,8 @@ def read_sweep_file(path: Path) -> dict[str, Any]:
             "seeds": listing(integer(0, 1 << 32)),
             "fixed": listing(text),
             "device": text,
-        }
+        },
+        {"arguments": mapping_of(listing(string))},
     )
     found: dict[str, Any] = check(plain.parse_yaml(plain.to_text(plain.read_bytes(path), path), str(path)), str(path))
     for key in ("settings", "seeds"):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from bm3_pyg.study.report import build_report
 
 Run = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., None]
@@ -25,6 +28,13 @@ def test_a_sweep_selects_on_validation_and_is_taken_up(bm3: Run, shop: Path) -> 
     code, out, err = bm3(*sweep, *models, "--protocol", "mmrec", "--json")
     assert code == 0
     assert "[1/" not in err  # nothing was run again
+    (command,) = build_report(["out"]).sections[0].commands
+    assert command == (
+        "bm3 sweep shop --out runs/out --models popularity bm3 --grid num_layers=1 --seeds 1 --set max_epochs=1"
+    )
+    before = Path("out/sweep.yaml").read_bytes()
+    assert bm3(*shlex.split(command.replace("runs/out", "out"))[1:])[0] == 0
+    assert Path("out/sweep.yaml").read_bytes() == before
     assert json.loads(out)["protocol"]["name"] == "mmrec"
     assert all(run["test"] for run in json.loads(out)["runs"])
 

@@ -13,8 +13,8 @@ from bm3_pyg.data import load_dataset
 from bm3_pyg.data.prepared import write_prepared
 from bm3_pyg.study.content import Report
 from bm3_pyg.study.html import write_report
-from bm3_pyg.study.selection import write_results
-from bm3_pyg.study.sweep import Outcome, Setting
+from bm3_pyg.study.search import Setting
+from bm3_pyg.study.selection import Outcome, write_results
 
 HOSTILE = (
     "\x1b]0;owned\x07",

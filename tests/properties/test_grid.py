@@ -9,8 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.study.grid import grid, sample
-from bm3_pyg.study.sweep import Setting, knows
+from bm3_pyg.study.search import Setting, grid, knows, sample
 
 MODELS = ("bm3", "lightgcn", "bprmf", "popularity")
 KEYS = ("num_layers", "dropout", "lr", "batch_size", "reg_weight", "align_weight")

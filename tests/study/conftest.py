@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 import yaml
 
-from bm3_pyg.study.sweep import Setting
+from bm3_pyg.study.search import Setting, Sweep
 from bm3_pyg.train.settings import TrainConfig
 
 USERS = 60
@@ -92,17 +92,15 @@ def make_run() -> Callable[..., Path]:
 def make_sweep() -> Callable[..., Path]:
     """Writes the sweep.yaml of a folder whose runs are made apart."""
 
-    def make(out: Path, settings: list[Setting], seeds: int = 2, fixed: tuple[str, ...] = ()) -> Path:
+    def make(
+        out: Path, settings: list[Setting], seeds: int = 2, arguments: Mapping[str, Sequence[str]] | None = None
+    ) -> Path:
         out.mkdir(parents=True, exist_ok=True)
-        plain = {
-            "schema": 1,
-            "source": {"source": "/machine/shop"},
-            "settings": [{**asdict(one), "settings": list(one.settings)} for one in settings],
-            "seeds": list(range(seeds)),
-            "fixed": list(fixed),
-            "device": "cpu",
-        }
-        (out / "sweep.yaml").write_text(yaml.safe_dump(plain))
+        sweep = Sweep({"source": "/machine/shop"}, tuple(settings), tuple(range(seeds)), arguments=arguments or {})
+        plain = sweep.plain()
+        if arguments is None:  # as of versions that did not record them
+            del plain["arguments"]
+        (out / "sweep.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
         return out
 
     return make

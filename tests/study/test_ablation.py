@@ -11,7 +11,7 @@ import pytest
 
 from bm3_pyg.study.ablation import REASON, ablations_of, effect_of
 from bm3_pyg.study.content import Ablation, Comparison
-from bm3_pyg.study.runs import Group, Kept, Run, gather
+from bm3_pyg.study.runs import Evaluations, Group, Run, gather
 
 Make = Callable[..., Path]
 BASE = {"modalities": ["image", "text"]}
@@ -38,7 +38,7 @@ def say(tmp_path: Path, make_run: Make) -> Callable[..., tuple[tuple[Ablation, .
                 runs += [replace(gather([folder]).runs[0], label=name)]
             groups[name] = Group(name, tuple(runs))
         unchanged = groups.pop("published")
-        return ablations_of(unchanged, list(groups.values()), Kept(None, []), [])
+        return ablations_of(unchanged, list(groups.values()), Evaluations(None, []))
 
     return build
 

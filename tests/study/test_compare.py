@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 import scipy.stats
 
+from bm3_pyg.study.content import HEADLINE
 from bm3_pyg.study.rows import grouped, row_of
-from bm3_pyg.study.runs import Kept, gather
+from bm3_pyg.study.runs import Evaluations, gather
 from bm3_pyg.study.stats import all_strata, beyond, with_best
-from bm3_pyg.study.tables import HEADLINE
 
 Make = Callable[..., Path]
 
@@ -28,7 +28,7 @@ def test_the_best_is_marked_and_who_cannot_be_told_from_it(tmp_path: Path, make_
         make_run(tmp_path / f"c{seed}", "popularity", seed)
     groups = grouped(gather([tmp_path]).runs, [])
     warnings: list[str] = []
-    rows, comparisons = with_best([row_of(group) for group in groups], groups, Kept(None, []), warnings)
+    rows, comparisons = with_best([row_of(group) for group in groups], groups, Evaluations(None, warnings))
     assert not warnings
     assert len(comparisons) == 2 * len(HEADLINE)
     for metric in HEADLINE:
@@ -54,7 +54,7 @@ def test_unequal_seeds_are_compared_on_common_ones(tmp_path: Path, make_run: Mak
         make_run(tmp_path / f"b{seed}", "lightgcn", seed)
     groups = grouped(gather([tmp_path]).runs, [])
     warnings: list[str] = []
-    _, comparisons = with_best([row_of(group) for group in groups], groups, Kept(None, []), warnings)
+    _, comparisons = with_best([row_of(group) for group in groups], groups, Evaluations(None, warnings))
     assert warnings == ["rows with unequal seeds are compared on the seeds that both have"]
     one = next(one for one in comparisons if one.metric == "ndcg@20")
     first = [sum(two) / 2 for two in zip(*(values_of(tmp_path / f"a{s}", "ndcg@20") for s in (1, 2)), strict=True)]
@@ -70,7 +70,7 @@ def test_a_counted_model_stands_for_every_seed(tmp_path: Path, make_run: Make) -
     make_run(tmp_path / "b", "popularity", 0)
     groups = grouped(gather([tmp_path]).runs, [])
     warnings: list[str] = []
-    _, comparisons = with_best([row_of(group) for group in groups], groups, Kept(None, []), warnings)
+    _, comparisons = with_best([row_of(group) for group in groups], groups, Evaluations(None, warnings))
     assert warnings == []
     one = next(one for one in comparisons if one.metric == "ndcg@20")
     trained = [sum(two) / 2 for two in zip(*(values_of(tmp_path / f"a{s}", "ndcg@20") for s in (1, 2)), strict=True)]
@@ -83,12 +83,12 @@ def test_what_is_not_compared(tmp_path: Path, make_run: Make) -> None:
     make_run(tmp_path / "b", "lightgcn", 1)
     groups = grouped(gather([tmp_path]).runs, [])
     warnings: list[str] = []
-    rows, comparisons = with_best([row_of(group) for group in groups], groups, Kept(None, []), warnings)
+    rows, comparisons = with_best([row_of(group) for group in groups], groups, Evaluations(None, warnings))
     assert not comparisons
     assert not any(row.within_noise for row in rows)
     assert len(warnings) == 1
     assert "no seed in common" in warnings[0]
-    alone, comparisons = with_best([row_of(groups[0])], groups[:1], Kept(None, []), [])
+    alone, comparisons = with_best([row_of(groups[0])], groups[:1], Evaluations(None, []))
     assert not comparisons
     assert alone[0].best == ()
 
@@ -98,7 +98,7 @@ def test_one_user_is_not_tested(tmp_path: Path, make_run: Make) -> None:
         make_run(tmp_path / name, model, count=1)
     groups = grouped(gather([tmp_path]).runs, [])
     warnings: list[str] = []
-    _, comparisons = with_best([row_of(group) for group in groups], groups, Kept(None, []), warnings)
+    _, comparisons = with_best([row_of(group) for group in groups], groups, Evaluations(None, warnings))
     assert not comparisons
     assert warnings == ["fewer than two users can be ranked for: nothing is tested"]
 
@@ -107,7 +107,7 @@ def test_strata_and_beyond_accuracy_are_means_over_seeds(tmp_path: Path, make_ru
     folders = [make_run(tmp_path / f"a{seed}", "bm3", seed) for seed in (0, 1)]
     make_run(tmp_path / "b", "lightgcn")
     groups = grouped(gather([tmp_path]).runs, [])
-    found = all_strata(groups, Kept(None, []))
+    found = all_strata(groups, Evaluations(None, []))
     names = ["1 training interaction", "2 training interactions", "3-4 training interactions"]
     active = [one for one in found if (one.group, one.metric) == ("user activity", "recall@20")]
     assert [one.name for one in active] == [*names, "5-9 training interactions"]
@@ -121,7 +121,7 @@ def test_strata_and_beyond_accuracy_are_means_over_seeds(tmp_path: Path, make_ru
     assert [one.group for one in found] == sorted(
         (one.group for one in found), key=lambda g: (g != "user activity", g == "cold")
     )
-    assert beyond(groups, Kept(None, [])) == {
+    assert beyond(groups, Evaluations(None, [])) == {
         "BM3": {"coverage@20": 0.55, "average_popularity@20": 4.5},
         "LightGCN": {"coverage@20": 0.5, "average_popularity@20": 4.5},
     }

@@ -9,7 +9,7 @@ import pytest
 
 from bm3_pyg.errors import RunError
 from bm3_pyg.study.runs import gather
-from bm3_pyg.study.sweep import Setting
+from bm3_pyg.study.search import Setting
 
 Make = Callable[..., Path]
 
@@ -52,10 +52,10 @@ def test_a_sweep_and_its_runs_are_one_thing(tmp_path: Path, make_run: Make, make
     (out / two.name / "seed-1.error").write_text("loss is not finite\n")
     found = gather([inside, out])
     assert not found.runs
-    (search,) = found.searches
-    assert [run.seed for run in search.runs[one]] == [0]
-    assert found.every_run() == search.runs[one]
-    assert search.unchanged is None
+    (swept,) = found.sweeps
+    assert [run.seed for run in swept.by_setting[one]] == [0]
+    assert found.every_run() == swept.by_setting[one]
+    assert swept.unchanged is None
     assert f"sweep: {two}, seed 1 failed and is left out: loss is not finite" in found.warnings
     assert f"sweep: {one}, seed 1 is not finished and is left out" in found.warnings
 
@@ -65,9 +65,9 @@ def test_the_unchanged_setting_of_an_ablation(tmp_path: Path, make_run: Make, ma
     out = make_sweep(tmp_path / "sweep", settings, 1)
     for setting in settings:
         make_run(out / setting.name / "seed-0")
-    (search,) = gather([out]).searches
-    assert search.unchanged == settings[0]
-    assert [(run.corrupt, run.label) for runs in search.runs.values() for run in runs] == [
+    (swept,) = gather([out]).sweeps
+    assert swept.unchanged == settings[0]
+    assert [(run.corrupt, run.label) for runs in swept.by_setting.values() for run in runs] == [
         (None, "BM3 as published"),
         ("random", "random features"),
     ]

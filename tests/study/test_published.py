@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from bm3_pyg.study.content import HEADLINE
 from bm3_pyg.study.published import PUBLISHED, SWAPPED, published_for
-from bm3_pyg.study.tables import HEADLINE
 
 
 def card(name: str, **changes: Any) -> dict[str, Any]:

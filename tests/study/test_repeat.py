@@ -14,12 +14,11 @@ import yaml
 
 from bm3_pyg.cli import main
 from bm3_pyg.data import load_dataset
-from bm3_pyg.study.grid import PUBLISHED, ablations, grid, sample
 from bm3_pyg.study.repeat import OPTIONS, commands_of, environment_of
 from bm3_pyg.study.report import build_report
 from bm3_pyg.study.rows import grouped
 from bm3_pyg.study.runs import gather
-from bm3_pyg.study.sweep import Setting
+from bm3_pyg.study.search import PUBLISHED, Setting, ablations, grid, sample
 
 Make = Callable[..., Path]
 
@@ -119,30 +118,46 @@ def test_names_that_could_be_taken_for_something_else(
 
 
 @pytest.mark.parametrize(
-    ("settings", "options"),
+    ("settings", "arguments", "options"),
     [
-        (grid(["bm3"], PUBLISHED), "--preset published --seeds 2 --set patience=60"),
-        (ablations(["image", "text"]), "--preset ablation --seeds 2 --set patience=60"),
+        (grid(["bm3"], PUBLISHED), {"--preset": ["published"]}, "--preset published"),
+        (ablations(["image", "text"]), {"--preset": ["ablation"]}, "--preset ablation"),
         (
             grid(["bm3", "lightgcn"], ["num_layers=1,2", "bm3.dropout=0.3,0.5"]),
-            "--models bm3 lightgcn --grid bm3.num_layers=1,2 bm3.dropout=0.3,0.5 lightgcn.num_layers=1,2 "
-            "--seeds 2 --set patience=60",
+            {"--models": ["bm3", "lightgcn"], "--grid": ["num_layers=1,2", "bm3.dropout=0.3,0.5"]},
+            "--models bm3 lightgcn --grid num_layers=1,2 bm3.dropout=0.3,0.5",
         ),
-        (grid(["bm3", "popularity"], []), "--models bm3 popularity --seeds 2 --set patience=60"),
+        (grid(["bm3", "popularity"], []), {"--models": ["bm3", "popularity"]}, "--models bm3 popularity"),
+        (
+            sample(grid(["bm3"], PUBLISHED), 3),
+            {"--grid": ["modalities=[a]", "x=$(y)"], "--random": ["3"]},
+            "--grid 'modalities=[a]' 'x=$(y)' --random 3",
+        ),
     ],
 )
-def test_a_sweep_is_repeated_by_its_command(
-    tmp_path: Path, make_run: Make, make_sweep: Make, settings: tuple[Setting, ...], options: str
+def test_a_sweep_is_repeated_by_the_command_that_it_records(
+    tmp_path: Path,
+    make_run: Make,
+    make_sweep: Make,
+    settings: tuple[Setting, ...],
+    arguments: dict[str, list[str]],
+    options: str,
 ) -> None:
-    out = make_sweep(tmp_path / "mine", list(settings), 2, ("patience=60",))
+    arguments = {**arguments, "--seeds": ["2"], "--set": ["patience=60"]}
+    out = make_sweep(tmp_path / "mine", list(settings), 2, arguments)
     make_run(out / settings[0].name / "seed-0")
-    assert commands_of(gather([out]).searches, []) == [f"bm3 sweep shop --out runs/mine {options}"]
+    line = f"bm3 sweep shop --out runs/mine {options} --seeds 2 --set patience=60"
+    assert commands_of(gather([out]).sweeps, []) == [line]
 
 
-def test_a_sweep_that_no_grid_says_is_repeated_run_by_run(tmp_path: Path, make_run: Make, make_sweep: Make) -> None:
+def test_a_sweep_without_a_record_of_its_command_is_repeated_run_by_run(
+    tmp_path: Path, make_run: Make, make_sweep: Make
+) -> None:
     settings = sample(grid(["bm3"], PUBLISHED), 3)
     out = make_sweep(tmp_path / "mine", list(settings), 1)
     make_run(out / settings[0].name / "seed-0")
     found = gather([out])
     groups = grouped(found.every_run(), [])
-    assert commands_of(found.searches, groups) == ["bm3 train shop --model bm3 --seed 0"]
+    comment, line = commands_of(found.sweeps, groups)
+    assert comment.startswith("# the command of the sweep mine is not on record")
+    assert line == "bm3 train shop --model bm3 --seed 0"

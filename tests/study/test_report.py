@@ -12,9 +12,8 @@ import pytest
 
 from bm3_pyg.data import load_dataset
 from bm3_pyg.study.content import Report
-from bm3_pyg.study.grid import ablations, grid
 from bm3_pyg.study.report import build_report
-from bm3_pyg.study.sweep import Setting
+from bm3_pyg.study.search import Setting, ablations, grid
 from bm3_pyg.train import TrainConfig, fit
 from bm3_pyg.train.settings import build_model
 
@@ -159,7 +158,7 @@ def test_settings_beside_each_other_are_no_selection(tmp_path: Path, make_run: M
 
 def test_an_ablation_sweep(tmp_path: Path, make_run: Make, make_sweep: Make) -> None:
     settings = list(ablations(["image", "text"]))
-    out = make_sweep(tmp_path / "sweep", settings)
+    out = make_sweep(tmp_path / "sweep", settings, 2, {"--preset": ["ablation"], "--seeds": ["2"]})
     options: dict[str, dict[str, Any]] = {
         "without image": {"modalities": ["text"]},
         "without text": {"modalities": ["image"]},

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bm3_pyg.study.selection import PROTOCOLS, results, select, sweep_table, write_results
-from bm3_pyg.study.sweep import Outcome, Setting
-from bm3_pyg.study.tables import HEADLINE
+from bm3_pyg.study.content import HEADLINE
+from bm3_pyg.study.search import Setting
+from bm3_pyg.study.selection import PROTOCOLS, Outcome, results, select, sweep_table, write_results
 
 LEFT, RIGHT, OTHER = Setting("bm3", ("num_layers=1",)), Setting("bm3", ("num_layers=2",)), Setting("popularity")
 

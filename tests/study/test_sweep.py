@@ -9,28 +9,32 @@ from pathlib import Path
 import pytest
 
 from bm3_pyg.errors import ConfigError, RunError
-from bm3_pyg.study.sweep import Outcome, Setting, Sweep, outcomes, read_sweep, run_sweep, train_one
+from bm3_pyg.study.search import Setting, Sweep, read_sweep
+from bm3_pyg.study.selection import outcomes
+from bm3_pyg.study.sweep import run_sweep, train_one
 
 
 def sweep_of(shop: Path, *settings: Setting, seeds: tuple[int, ...] = (0,)) -> Sweep:
     return Sweep({"source": str(shop)}, settings, seeds, ("max_epochs=2", "dropout=0.1"), "cpu")
 
 
-def test_runs_are_done_once_and_a_failed_one_is_tried_again(shop: Path, tmp_path: Path) -> None:
+def test_runs_are_done_once_and_a_failed_one_is_tried_again(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good, bad = Setting("bm3", ("num_layers=2",)), Setting("bm3", ("lr=1e38",))
     out = tmp_path / "out"
-    seen: list[list[Outcome]] = []
-    found = run_sweep(sweep_of(shop, good, bad), out, jobs=2, after_each=seen.append)
+    found = run_sweep(sweep_of(shop, good, bad), out, jobs=2)
     assert [one.finished for one in found] == [True, False]
     assert "not finite" in str(found[1].error)
-    assert len(seen) == 2
+    assert [line[:5] for line in capsys.readouterr().err.splitlines()] == ["[1/2]", "[2/2]"]
     config = (out / "bm3_num_layers=2" / "seed-0" / "config.yaml").read_text()
     assert "num_layers: 2" in config
     assert "dropout: 0.1" in config
     before = (out / good.name / "seed-0" / "metrics.json").stat().st_mtime_ns
-    seen.clear()
-    again = run_sweep(sweep_of(shop, good, bad), out, jobs=2, after_each=seen.append)
-    assert len(seen) == 1
+    again = run_sweep(sweep_of(shop, good, bad), out, jobs=2)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "1 of 2 runs are finished already"
+    assert second.startswith("[2/2] bm3 lr=1e38, seed 0: FAILED: ")
     assert again == found
     assert (out / good.name / "seed-0" / "metrics.json").stat().st_mtime_ns == before
 

@@ -9,8 +9,7 @@ import pytest
 from bm3_pyg import load_dataset
 from bm3_pyg.data import modalities
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.study.grid import PUBLISHED, ablations, grid, sample
-from bm3_pyg.study.sweep import Setting
+from bm3_pyg.study.search import PUBLISHED, Setting, ablations, grid, sample
 from bm3_pyg.train.settings import build_model, split_settings
 
 

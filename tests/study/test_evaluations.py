@@ -12,7 +12,7 @@ import pytest
 from bm3_pyg.data import load_dataset
 from bm3_pyg.eval.users import user_metrics
 from bm3_pyg.study.rows import grouped
-from bm3_pyg.study.runs import Kept, gather
+from bm3_pyg.study.runs import Evaluations, gather
 from bm3_pyg.train import TrainConfig, fit
 from bm3_pyg.train.run import load_run
 from bm3_pyg.train.settings import build_model
@@ -25,14 +25,14 @@ def test_values_are_averaged_over_the_seeds_asked_for(tmp_path: Path, make_run: 
         make_run(tmp_path / f"run-{seed}", seed=seed)
     (group,) = grouped(gather([tmp_path]).runs, [])
     warnings: list[str] = []
-    kept = Kept(None, warnings)
+    evaluations = Evaluations(None, warnings)
     tables = [pl.read_parquet(tmp_path / f"run-{seed}" / "test_users.parquet") for seed in (0, 2)]
-    found = kept.users(group, (0, 2))
+    found = evaluations.users(group, (0, 2))
     assert found is not None
     expected = [(left + right) / 2 for left, right in zip(*(table["recall@20"] for table in tables), strict=True)]
     assert found["recall@20"].to_list() == pytest.approx(expected)
     assert found["user"].to_list() == list(range(60))
-    hits = kept.positives(group)
+    hits = evaluations.positives(group)
     assert hits is not None
     by_hand = [
         sum(column) / 3
@@ -59,8 +59,8 @@ def trained(shop: Path, tmp_path: Path) -> Path:
 def test_a_run_without_them_gets_them_and_says_nothing(trained: Path) -> None:
     (run,) = gather([trained]).runs
     warnings: list[str] = []
-    kept = Kept(None, warnings)
-    values = kept.values(run)
+    evaluations = Evaluations(None, warnings)
+    values = evaluations.of(run)
     assert values is not None
     assert values.users.equals(user_metrics(*load_run(trained)))
     assert values.users["recall@20"].mean() == pytest.approx(run.metrics["test"]["recall@20"], abs=1e-7)
@@ -75,15 +75,15 @@ def test_a_dataset_that_is_gone_is_said_and_can_be_given(trained: Path, shop: Pa
     shutil.rmtree(shop)
     (run,) = gather([trained]).runs
     warnings: list[str] = []
-    kept = Kept(None, warnings)
-    assert kept.values(run) is None
-    assert kept.dataset(run) is None
+    evaluations = Evaluations(None, warnings)
+    assert evaluations.of(run) is None
+    assert evaluations.dataset(run) is None
     assert len(warnings) == 1
     assert "shop: the dataset of trained is not at hand (shop: no such file" in warnings[0]
     assert str(tmp_path) not in warnings[0]
     warnings = []
-    given = Kept(data, warnings)
-    assert given.values(run) is not None
+    given = Evaluations(data, warnings)
+    assert given.of(run) is not None
     assert not warnings
 
 
@@ -91,9 +91,9 @@ def test_a_run_without_weights_has_no_values(trained: Path) -> None:
     (trained / "best.pt").unlink()
     (run,) = gather([trained]).runs
     warnings: list[str] = []
-    kept = Kept(None, warnings)
-    assert kept.values(run) is None
+    evaluations = Evaluations(None, warnings)
+    assert evaluations.of(run) is None
     assert warnings == ["trained: no per-user values, so no test (trained/best.pt: no such file)"]
     (group,) = grouped([run], [])
-    assert kept.users(group, group.seeds) is None
-    assert kept.positives(group) is None
+    assert evaluations.users(group, group.seeds) is None
+    assert evaluations.positives(group) is None
