@@ -11,7 +11,8 @@ from typing import Any
 
 from bm3_pyg.errors import ConfigError, check_number, shown
 from bm3_pyg.names import check_option
-from bm3_pyg.train.run_files import SCHEMA, read_sweep_file
+from bm3_pyg.train.plain import SCHEMA
+from bm3_pyg.train.run_files import read_sweep_file
 from bm3_pyg.train.settings import TrainConfig, split_settings
 
 PUBLISHED = ("num_layers=1,2", "dropout=0.5,0.3", "reg_weight=0.1,0.01")

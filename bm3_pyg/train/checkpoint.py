@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from bm3_pyg.errors import RunError, one_line, shown
 from bm3_pyg.train import plain
-from bm3_pyg.train.plain import Check, integer, listing, mapping, mapping_of, maybe, number, text
-from bm3_pyg.train.run_files import SCHEMA, figures
+from bm3_pyg.train.plain import SCHEMA, Check, figures, integer, listing, mapping, mapping_of, maybe, number, text
 
 MODEL = mapping({"name": text, "options": mapping_of(plain.option)})
 
@@ -53,6 +52,7 @@ def read_last(path: Path, device: torch.device) -> dict[str, Any]:
         {
             "global_rng": listing(_bytes),
             "cuda_rng": listing(_bytes),
+            "evaluated": plain.boolean,
             "settings": mapping({"model": MODEL, "train": mapping_of(plain.scalar)}),
         },
     )

@@ -239,7 +239,7 @@ class _Loop:
         self.state = State()
         self.history: list[dict[str, Any]] = []
         self.best_weights: dict[str, Tensor] = {}
-        self.saved_at, self.saved_best = time.monotonic(), 0
+        self.saved_at = time.monotonic()
         self.progress = Progress(config.max_epochs, verbose)
 
     def run(self, training: Tensor, flag: StopFlag) -> None:
@@ -296,26 +296,24 @@ class _Loop:
                 "model": self.model.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "state": asdict(self.state),
+                "evaluated": bool(self.history) and "val" in self.history[-1],
                 **self.numbers.state_dict(),
             }
         )
-        self.saved_at, self.saved_best = time.monotonic(), self.state.best_epoch
+        self.saved_at = time.monotonic()
 
     def begin(self, count: int) -> None:
         """Take up the state of last.pt, if there is one, of a run on ``count`` interactions, and then the folder."""
         assert self.folder is not None
-        before = self._restore(count) if self.folder.has_last() else {}
-        self.history = self.folder.begin(self.state.epoch, self.state.best_epoch, self.state.best)
-        ends = self.state.epoch == self.config.max_epochs != before.get("max_epochs", self.config.max_epochs)
-        if ends and not self.state.step and self.state.epoch % self.config.eval_every:
-            self.history[-1].pop("val", None)  # of an evaluation that a kill kept from last.pt; it is done again
-        self.saved_best = self.state.best_epoch
+        if (last := self.folder.load_last(self.device)) is not None:
+            self._restore(last, count)
+        self.history = self.folder.begin(last)
         self.progress.resume(self.history)
 
-    def _restore(self, count: int) -> dict[str, Any]:
-        """Take up the state of last.pt; the training settings it was written with, empty where it does not say."""
+    def _restore(self, checkpoint: dict[str, Any], count: int) -> None:
+        """Take up the state of last.pt."""
         assert self.folder is not None
-        checkpoint, path = self.folder.load_last(self.device), self.folder.path / "last.pt"
+        path = self.folder.path / "last.pt"
         state, steps = State(**checkpoint["state"]), math.ceil(count / self.config.batch_size)
         if state.step > steps or (state.order is not None and not _is_permutation(state.order, count)):
             raise RunError(f"{path}: state: not that of an epoch of {count:,} interactions in {steps:,} steps")
@@ -332,8 +330,6 @@ class _Loop:
                 f"expected at least {begun}"
             )
         self.state = state
-        settings: dict[str, Any] = checkpoint.get("settings", {}).get("train", {})
-        return settings
 
     def _evaluate_late(self) -> None:
         """Epochs end earlier than the run was begun with: the last one is evaluated too."""
@@ -432,10 +428,9 @@ class _Loop:
         if val and state.best and val[SELECTION] <= state.best[SELECTION]:
             state.without_gain += 1
             return
-        spare = 0 < state.best_epoch == self.saved_best
         state.best_epoch, state.best, state.without_gain = state.epoch, val, 0
         if self.folder is not None:
-            self.folder.save_best(self.model.state_dict(), state.epoch, spare)
+            self.folder.save_best(self.model.state_dict(), state.epoch)
         else:
             self.best_weights = {name: value.clone() for name, value in self.model.state_dict().items()}
 

@@ -19,6 +19,8 @@ import yaml
 from bm3_pyg.errors import RunError, nearest, one_line, shown
 
 Check = Callable[[Any, str], Any]
+SCHEMA = 1
+"""Of the files of runs and sweeps."""
 LIMIT = 1 << 24  # bytes; the parsers take a multiple of it
 DEPTH = 20
 
@@ -189,6 +191,21 @@ def mapping(required: Mapping[str, Check], optional: Mapping[str, Check] | None 
         if missing := [key for key in required if key not in keys]:
             raise RunError(f"{where}: no key {missing[0]!r}, expected {', '.join(required)}")
         return {key: known[key](one, f"{where}: {key}") for key, one in value.items()}
+
+    return checked
+
+
+def figures(*needed: str) -> Check:
+    """Metrics, these among them and each at every cut-off, or none at all."""
+    check = mapping_of(number(0, 1), r"(recall|ndcg|precision|map|mrr|hitrate)@[1-9][0-9]*")
+
+    def checked(value: Any, where: str) -> Any:
+        values = check(value, where)
+        names, cutoffs = ({name.split("@")[part] for name in values} for part in (0, 1))
+        every = [f"{name}@{cutoff}" for name in sorted(names) for cutoff in sorted(cutoffs, key=int)]
+        if missing := [name for name in (*needed, *every) if values and name not in values]:
+            raise RunError(f"{where}: no key {missing[0]!r}")
+        return values
 
     return checked
 

@@ -1,12 +1,24 @@
-"""A run directory: what is in it, and how it is read back.
+"""A run's folder: what is written when, and how it is read back.
 
-``config.yaml`` holds every setting, ``environment.json`` versions, device and data hashes, ``history.jsonl`` a line an
-epoch, ``best.pt`` the selected weights, ``last.pt`` all that a resume needs, ``metrics.json`` the result.
+======== =================================================================================================
+when     what is written, in this order
+======== =================================================================================================
+begin    metrics.json, seal.json and what was kept of a test go; config.yaml; environment.json; last.pt
+epoch    if it is the best: best-of-last.pt, a link to what best.pt was, and best.pt; a line of history.jsonl;
+         every ``checkpoint_seconds`` and at an interrupt last.pt, after which best-of-last.pt goes
+end      last.pt; test_users.parquet, test_positives.parquet, beyond.json; seal.json; metrics.json
+======== =================================================================================================
 
-A run is finished when it has a metrics.json, which is written last. Before it comes ``seal.json``, the SHA-256 of the
-other files and of metrics.json itself; runs older than that have none. Going on with a finished run removes both first.
-``best-of-last.pt`` is there only between the writing of a better best.pt and that of last.pt: the best weights that
-last.pt knows. While a run is going on its folder is locked.
+config.yaml holds every setting, environment.json versions, device and data hashes, history.jsonl a record an epoch,
+best.pt the selected weights, last.pt all that a resume needs, seal.json the SHA-256 of the other files, metrics.json
+the result. Each appears whole or not at all, so a kill leaves the folder between two of these steps. What it is then:
+
+- With metrics.json the run is finished.
+- Without, it is where last.pt says. best.pt and history.jsonl may be ahead of that: :meth:`RunFolder.begin` takes them
+  back, best.pt to best-of-last.pt, history.jsonl to its first lines.
+- Without last.pt nothing was trained, and it begins anew.
+
+While a run is going on its folder is locked. Runs older than the seal have none.
 """
 
 from __future__ import annotations
@@ -44,12 +56,15 @@ from bm3_pyg.models import MODELS, model_named, name_of, option_names
 from bm3_pyg.protocols import trains, unwrapped
 from bm3_pyg.train.checkpoint import load_weights, match_precision
 from bm3_pyg.train.environment import environment
-from bm3_pyg.train.run_files import SCHEMA, SEAL_FILE, RunFiles, is_finished, read_config
+from bm3_pyg.train.plain import SCHEMA
+from bm3_pyg.train.run_files import SEAL_FILE, RunFiles, is_finished, read_config
 from bm3_pyg.train.same_data import refuse_other_data, told_of
 from bm3_pyg.train.settings import RESUMABLE, TrainConfig, unknown_key
 
 SPARE = "best-of-last.pt"
 KEPT_FILES = (USERS_FILE, POSITIVES_FILE, BEYOND_FILE)
+ENDING = ("metrics.json", SEAL_FILE, *KEPT_FILES)
+"""Files that only a finished run has, in the order in which they go when it goes on."""
 SEALED = ("config.yaml", "environment.json", "history.jsonl", "best.pt", *KEPT_FILES)
 """Files that ``seal.json`` holds the SHA-256 of, beside metrics.json."""
 
@@ -98,23 +113,57 @@ class RunFolder:
                 _refuse_taken(path)
             yield cls(path, settings, here, resume)
 
-    def begin(
-        self, epoch: int = 0, best_epoch: int = 0, best: Mapping[str, float] | None = None
-    ) -> list[dict[str, Any]]:
-        """Begin, or go on after ``epoch``, with ``best`` of ``best_epoch`` as the best figures; the history so far.
+    def begin(self, last: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Begin, or go on where ``last`` stands, which :meth:`load_last` read; the history so far.
 
         From here on the run is not finished. What a failure or a kill leaves can be begun or resumed.
 
         Raises:
-            RunError: the history or best.pt does not go with that; nothing is changed then.
+            RunError: history.jsonl or best.pt does not go with ``last``; nothing is changed then.
         """
-        history = RunFiles(self.path).history(epoch) if epoch else []
-        self._check_best(best_epoch, best, history)
+        history = [] if last is None else self._history_of(last)
+        for name in ENDING:
+            if (self.path / name).is_dir():
+                raise RunError(f"{self.path / name}: a folder, expected a file")
         clear_leftovers(self.path)
+        self._describe(len(history))
+        spare, best = self.path / SPARE, self.path / "best.pt"
+        if spare.exists():
+            if best.exists() and last is not None and self._best_epoch() == last["state"]["best_epoch"]:
+                spare.unlink()
+            else:
+                spare.replace(best)
+        self.write_history(history)
+        return history
+
+    def _history_of(self, last: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The records of the epochs that last.pt has seen.
+
+        Its best epoch must be among them, with the same figures, and best.pt be of that epoch or a later one.
+        """
+        state = last["state"]
+        epoch, best_epoch = state["epoch"], state["best_epoch"]
+        history = RunFiles(self.path).history(epoch) if epoch else []
+        if epoch and not _was_evaluated(last, self.config["train"]):
+            history[-1].pop("val", None)
+        if best_epoch:
+            if history[best_epoch - 1].get("val", {}) != state["best"]:
+                where = f"{self.path / 'last.pt'}: state: best"
+                raise RunError(f"{where}: not the figures of epoch {best_epoch} in history.jsonl")
+            if (of := self._best_epoch()) < best_epoch:
+                raise RunError(f"{self.path / 'best.pt'}: of epoch {of}, expected epoch {best_epoch} as in last.pt")
+        return history
+
+    def _best_epoch(self) -> int:
+        return int(RunFiles(self.path).best(torch.device("cpu"))["epoch"])
+
+    def _describe(self, epoch: int) -> None:
+        """Write config.yaml and environment.json of a session after ``epoch``; the run is finished no longer."""
         try:
             with atomic_file(self.path / "config.yaml") as temporary:
                 temporary.write_text(yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-                self._unseal()  # once it is certain that something can be written
+                for name in ENDING:  # now that it is certain that something can be written
+                    (self.path / name).unlink(missing_ok=True)
             sessions = self.environment
             if self.resumed and (before := _environment(self.path)):
                 again = {"after_epoch": epoch, **self.environment}
@@ -125,38 +174,34 @@ class RunFolder:
                 for name in ("config.yaml", "environment.json"):
                     (self.path / name).unlink(missing_ok=True)
             raise
-        self._settle_best(best_epoch)
-        self.write_history(history)
-        return history
-
-    def has_last(self) -> bool:
-        return (self.path / "last.pt").exists()
 
     def save_last(self, checkpoint: dict[str, Any]) -> None:
         settings = _plain({name: self.config[name] for name in ("model", "train")})
         self._save("last.pt", {"schema": SCHEMA, "settings": settings, **checkpoint})
         (self.path / SPARE).unlink(missing_ok=True)
 
-    def load_last(self, device: torch.device) -> dict[str, Any]:
-        """What last.pt holds.
+    def load_last(self, device: torch.device) -> dict[str, Any] | None:
+        """What last.pt holds, None where there is none.
 
         Raises:
             RunError: it is damaged, or config.yaml has other settings than it was written with.
         """
+        if not (self.path / "last.pt").exists():
+            return None
         last = RunFiles(self.path).last(device)
         if "settings" in last:
             saved = {key: {**self.config[key], **last["settings"][key]} for key in ("model", "train")}
             _check_same_settings(saved, self.config, f"{self.path / 'last.pt'}: was written by another run")
         return last
 
-    def save_best(self, weights: dict[str, Tensor], epoch: int, spare: bool = False) -> None:
-        """Write best.pt. ``spare``: what it held is the best that last.pt knows, and stays until last.pt is written."""
-        best = self.path / "best.pt"
-        if spare and best.exists() and not (self.path / SPARE).exists():
+    def save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
+        """Write best.pt. What it held, if last.pt may know it as the best, is kept until the next last.pt."""
+        last, best, spare = (self.path / name for name in ("last.pt", "best.pt", SPARE))
+        if last.exists() and best.exists() and not spare.exists():
             try:
-                os.link(best, self.path / SPARE)
+                os.link(best, spare)
             except OSError:  # a file system without links
-                with atomic_file(self.path / SPARE) as temporary:
+                with atomic_file(spare) as temporary:
                     shutil.copyfile(best, temporary)
         fingerprint_ = self.config["dataset"]["fingerprint"]
         content = {"schema": SCHEMA, "fingerprint": fingerprint_, "epoch": epoch, "model": weights}
@@ -173,38 +218,11 @@ class RunFolder:
         weights: dict[str, Tensor] = best["model"]
         return weights
 
-    def _check_best(self, epoch: int, val: Mapping[str, float] | None, history: Sequence[Mapping[str, Any]]) -> None:
-        """Raise :class:`RunError` unless best.pt holds the weights of ``epoch``, with figures ``val``, or later ones.
-
-        Later ones, where the run was stopped between the writing of best.pt and of last.pt: it comes there again.
-        """
-        if not epoch:
-            return
-        if history[epoch - 1].get("val", {}) != val:
-            raise RunError(f"{self.path / 'last.pt'}: state: best: not the figures of epoch {epoch} in history.jsonl")
-        if (found := RunFiles(self.path).best(torch.device("cpu"))["epoch"]) < epoch:
-            raise RunError(f"{self.path / 'best.pt'}: of epoch {found}, expected epoch {epoch} as in last.pt")
-
     def append_history(self, record: dict[str, Any]) -> None:
         append_text(self.path / "history.jsonl", json.dumps(record) + "\n")
 
     def write_history(self, records: Sequence[Mapping[str, Any]]) -> None:
         write_text(self.path / "history.jsonl", "".join(json.dumps(record) + "\n" for record in records))
-
-    def _settle_best(self, epoch: int) -> None:
-        """best.pt as last.pt knows it: of ``epoch``, where a kill came after a better one and before last.pt."""
-        spare, best = self.path / SPARE, self.path / "best.pt"
-        if not spare.exists():
-            return
-        if best.exists() and RunFiles(self.path).best(torch.device("cpu"))["epoch"] == epoch:
-            spare.unlink()
-        else:
-            spare.replace(best)
-
-    def _unseal(self) -> None:
-        """The run goes on: what it ended with is no longer its result, whatever may interrupt it."""
-        for name in ("metrics.json", SEAL_FILE, *KEPT_FILES):
-            (self.path / name).unlink(missing_ok=True)
 
     def write_metrics(self, best_epoch: int, val: dict[str, float], test: dict[str, float]) -> None:
         metrics = {
@@ -334,6 +352,19 @@ def _check_trained_with(settings: dict[str, Any], name: str, model: Any, run: Pa
             raise RunError(
                 f"{run / 'config.yaml'}: model: {key} is {shown(found)}, best.pt was trained with {shown(trained)}"
             )
+
+
+def _was_evaluated(last: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether last.pt knows of an evaluation of its last epoch, which history.jsonl may have from just before a kill.
+
+    An older last.pt does not say so. It can only have been kept from it where a run ends earlier than it was begun
+    with, which is evaluated late, when it is resumed.
+    """
+    if "evaluated" in last:
+        return bool(last["evaluated"])
+    state, ends = last["state"], config["max_epochs"]
+    earlier = state["epoch"] == ends != last.get("settings", {}).get("train", {}).get("max_epochs", ends)
+    return not earlier or state["step"] > 0 or state["epoch"] % config["eval_every"] == 0
 
 
 def _environment(run: Path) -> dict[str, Any]:

@@ -22,14 +22,25 @@ from bm3_pyg.data.content import file_sha256
 from bm3_pyg.errors import ConfigError, RunError, one_line
 from bm3_pyg.names import MODELS, check_option, model_options
 from bm3_pyg.train import plain
-from bm3_pyg.train.plain import Check, integer, listing, mapping, mapping_of, maybe, number, string, text
+from bm3_pyg.train.plain import (
+    SCHEMA,
+    Check,
+    figures,
+    integer,
+    listing,
+    mapping,
+    mapping_of,
+    maybe,
+    number,
+    string,
+    text,
+)
 from bm3_pyg.train.settings import TrainConfig, unknown_key
 
 if TYPE_CHECKING:
     import polars as pl
     import torch
 
-SCHEMA = 1
 SEAL_FILE = "seal.json"
 TOLERANCE = 1e-6
 """Between metrics.json and the means of the per-user file: Recall was summed in float32 once."""
@@ -38,21 +49,6 @@ FIRST_TRAIN = (
     "checkpoint_seconds",
 )
 """Training settings of the first runs; later ones have their default where they are missing."""
-
-
-def figures(*needed: str) -> Check:
-    """Metrics, these among them and each at every cut-off, or none at all."""
-    check = mapping_of(number(0, 1), r"(recall|ndcg|precision|map|mrr|hitrate)@[1-9][0-9]*")
-
-    def checked(value: Any, where: str) -> Any:
-        found = check(value, where)
-        names, cutoffs = ({name.split("@")[part] for name in found} for part in (0, 1))
-        every = [f"{name}@{cutoff}" for name in sorted(names) for cutoff in sorted(cutoffs, key=int)]
-        if missing := [name for name in (*needed, *every) if found and name not in found]:
-            raise RunError(f"{where}: no key {missing[0]!r}")
-        return found
-
-    return checked
 
 
 TRAIN = mapping(

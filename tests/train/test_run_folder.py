@@ -268,6 +268,17 @@ def test_a_run_that_cannot_begin_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_in_the_place_of_a_file_leaves_the_run_finished(small_data: HeteroData, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(small_data, out, 2)
+    (out / "beyond.json").unlink()
+    (out / "beyond.json").mkdir()
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    with pytest.raises(RunError, match=r"beyond\.json: a folder, expected a file"):
+        train(small_data, out, 3, resume=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+
 def test_one_process_at_a_time(small_data: HeteroData, tmp_path: Path) -> None:
     out = tmp_path / "run"
     train(small_data, out, 2)
