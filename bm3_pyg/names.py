@@ -29,6 +29,9 @@ MODELS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Every model by its name in ``config.yaml`` and for ``bm3 train --model``: its file and class."""
 
+SPLITS = ("train", "val", "test")
+"""The parts of a dataset's interactions; their codes are 0, 1 and 2."""
+
 SPLIT_RULES = ("random", "leave-one-out", "time", "global-time", "cold-items", "label")
 """Ways to hold interactions out, by their names for ``--split``."""
 

@@ -21,9 +21,9 @@ from bm3_pyg.data.edges import RATES, count, edges_of
 from bm3_pyg.data.hetero import interactions_of, missing_of, modalities, raw_ids
 from bm3_pyg.data.ids import fixed_width, to_series
 from bm3_pyg.data.mmrec import write_mmrec
-from bm3_pyg.data.splits import SPLITS
 from bm3_pyg.errors import ConfigError, DataError, nearest, shown
 from bm3_pyg.files import atomic_folder, is_taken, write_text
+from bm3_pyg.names import SPLITS
 
 
 def export_dataset(data: HeteroData, out: str | Path, format: str) -> None:

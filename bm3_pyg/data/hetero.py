@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from bm3_pyg.data.edges import KINDS, RATED_BY, RATES, attribute_of, checksum, count, edge_values, edges_of
 from bm3_pyg.data.ids import IdList, Ids, look_up, to_series
-from bm3_pyg.data.splits import SPLITS, Interactions
+from bm3_pyg.data.splits import Interactions
 from bm3_pyg.errors import ConfigError, DataError, shown
 from bm3_pyg.later import Later
+from bm3_pyg.names import SPLITS
 
 if TYPE_CHECKING:
     import torch

@@ -10,30 +10,18 @@ from typing import TYPE_CHECKING, Any
 from bm3_pyg.data.cache import cached
 from bm3_pyg.data.content import file_sha256, is_stream, is_table, located, streams_kept, table_name
 from bm3_pyg.data.corrupt import corrupt_features
-from bm3_pyg.data.interaction_table import read_interaction_table
+from bm3_pyg.data.interaction_table import TableOptions, read_interaction_table
 from bm3_pyg.data.mmrec import find_inter, read_mmrec
 from bm3_pyg.data.planted import PLANTED, make_planted
-from bm3_pyg.data.splits import RULES, TIMED
+from bm3_pyg.data.splits import TIMED
 from bm3_pyg.data.table import log_notes
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest, shown
+from bm3_pyg.names import SPLIT_RULES
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 SLOW_PLANTED = ("planted-sports", "planted-electronics")
-DEFAULTS: dict[str, Any] = {
-    "user": "user",
-    "item": "item",
-    "time": None,
-    "rating": None,
-    "label": None,
-    "split": None,
-    "core": None,
-    "features": None,
-    "items": None,
-    "columns": None,
-    "id_column": None,
-}
 READ_ONCE = "</{}>"  # what a pipe is recorded as, which cannot be read again
 
 
@@ -98,22 +86,22 @@ def load_dataset(
     check_number("seed", seed, int, 0)
     if core is not None:
         check_number("core", core, int, 1)
-    options = {
-        "user": user,
-        "item": item,
-        "time": time,
-        "rating": rating,
-        "label": label,
-        "split": split,
-        "core": core,
-        "features": {name: located(path) for name, path in features.items()} if features else None,
-        "items": None if items is None else located(items),
-        "columns": None if columns is None else list(columns),
-        "id_column": id_column,
-    }
-    check_again({"source": source, "features": features, "items": items})
+    refuse_pipes({"source": source, "features": features, "items": items})
+    options = TableOptions(
+        user=user,
+        item=item,
+        time=time,
+        rating=rating,
+        label=label,
+        split=split,
+        core=core,
+        features={name: located(path) for name, path in (features or {}).items()},
+        items=None if items is None else located(items),
+        columns=None if columns is None else list(columns),
+        id_column=id_column,
+    )
     with streams_kept():
-        data = _load(source, seed, options)
+        data = _load(source, options, seed)
     if corrupt is not None:
         origin = data.source
         data = corrupt_features(data, corrupt, seed)
@@ -122,7 +110,7 @@ def load_dataset(
     return data
 
 
-def check_again(source: Mapping[str, Any]) -> None:
+def refuse_pipes(source: Mapping[str, Any]) -> None:
     """Raise a :class:`DataError` where a source's files, as ``data.source`` has them, cannot be read a second time."""
     for path in (source["source"], *(source.get("features") or {}).values(), source.get("items")):
         if str(path).startswith(READ_ONCE[:2]):
@@ -132,13 +120,15 @@ def check_again(source: Mapping[str, Any]) -> None:
             )
 
 
-def _load(source: str | Path, seed: int, options: Mapping[str, Any]) -> HeteroData:
-    given = {name: value for name, value in options.items() if value != DEFAULTS[name]}
+def _load(source: str | Path, options: TableOptions, seed: int) -> HeteroData:
+    """The dataset, with its ``source``: what gives the same data again."""
     path = located(source)
-    reseeded = {"seed": seed} if seed else {}
+    drawn = {"seed": seed} if seed else {}
+    default = vars(TableOptions())
+    given = {name: value for name, value in vars(options).items() if value != default[name]}
     if is_table(path):
-        data = _load_table(path, seed, options)
-        data.source = {"source": _again(path), **reseeded, **_plain(given)}
+        data = _load_table(path, options, seed)
+        data.source = {"source": _recorded(path), **drawn, **_recorded(given)}
         return data
     inter = None if str(source) in PLANTED else _inter_file(source, path)
     if given:
@@ -147,11 +137,30 @@ def _load(source: str | Path, seed: int, options: Mapping[str, Any]) -> HeteroDa
         )
     if inter is None:
         data = _load_planted(str(source), seed)
-        data.source = {"source": str(source), **reseeded}
+        data.source = {"source": str(source), **drawn}
     else:
         data = read_mmrec(inter)
         data.source = {"source": str(path)}
     return data
+
+
+def _load_table(path: Path, options: TableOptions, seed: int) -> HeteroData:
+    rule, label = options.rule, options.label
+    if rule not in SPLIT_RULES:
+        raise ConfigError(f"split: got {shown(rule)}, {nearest(rule, SPLIT_RULES)}")
+    if (rule == "label") != (label is not None):
+        raise ConfigError(f"split: {rule!r} and label={label!r} do not go together, expected both or neither")
+    if rule in TIMED and options.time is None:
+        raise ConfigError(f"split: {rule!r} needs the time column, expected time=COLUMN")
+    build = partial(read_interaction_table, path, options, seed)
+    files = [path, *options.features.values(), *([options.items] if options.items else [])]
+    if not any(map(is_table, options.features.values())) or any(map(is_stream, files)):
+        return build()
+    hashes = {str(file): file_sha256(file) for file in files}
+    recorded = {**_recorded(vars(options)), "split": rule}
+    key = {"table": str(path), "seed": seed, "options": recorded, "hashes": hashes}
+    data = cached(table_name(path), key, build)
+    return data if set(data.files.values()) == set(hashes.values()) else build()  # a file changed between hash and read
 
 
 def _inter_file(source: str | Path, path: Path) -> Path:
@@ -171,37 +180,10 @@ def _load_planted(name: str, seed: int) -> HeteroData:
     return cached(name, {"planted": name, "seed": seed}, build) if name in SLOW_PLANTED else build()
 
 
-def _load_table(path: Path, seed: int, options: Mapping[str, Any]) -> HeteroData:
-    split, label, features = options["split"], options["label"], options["features"] or {}
-    rule = split or ("random" if label is None else "label")
-    if rule not in RULES:
-        raise ConfigError(f"split: got {shown(rule)}, {nearest(rule, RULES)}")
-    if (rule == "label") != (label is not None):
-        raise ConfigError(f"split: {rule!r} and label={label!r} do not go together, expected both or neither")
-    if rule in TIMED and options["time"] is None:
-        raise ConfigError(f"split: {rule!r} needs the time column, expected time=COLUMN")
-    resolved = {**options, "split": rule, "features": features}
-    build = partial(read_interaction_table, path, seed=seed, **resolved)
-    files = [path, *features.values(), *([options["items"]] if options["items"] else [])]
-    if not any(map(is_table, features.values())) or any(map(is_stream, files)):
-        return build()
-    hashes = {str(file): file_sha256(file) for file in files}
-    key = {"table": str(path), "seed": seed, "options": _plain(resolved), "hashes": hashes}
-    data = cached(table_name(path), key, build)
-    return data if set(data.files.values()) == set(hashes.values()) else build()  # a file changed between hash and read
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options as JSON can hold them."""
-    plain: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, Mapping):
-            plain[name] = {key: _again(one) for key, one in value.items()}
-        else:
-            plain[name] = _again(value) if isinstance(value, Path) else value
-    return plain
-
-
-def _again(path: Path) -> str:
-    """How a run's settings name a file, or what cannot be read again."""
-    return READ_ONCE.format(str(path)[1:]) if is_stream(path) else str(path)
+def _recorded(value: Any) -> Any:
+    """A path, or options with paths, as JSON can hold them; a pipe as what cannot be read again."""
+    if isinstance(value, Mapping):
+        return {name: _recorded(entry) for name, entry in value.items()}
+    if isinstance(value, Path):
+        return READ_ONCE.format(str(value)[1:]) if is_stream(value) else str(value)
+    return value

@@ -18,11 +18,11 @@ from tabulate import tabulate
 
 from bm3_pyg.data.content import file_sha256
 from bm3_pyg.data.mmrec import write_mmrec
-from bm3_pyg.data.splits import SPLITS
 from bm3_pyg.data.summary import describe
 from bm3_pyg.errors import DataError, shown
 from bm3_pyg.escape import markdown
 from bm3_pyg.files import atomic_folder, is_taken
+from bm3_pyg.names import SPLITS
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from bm3_pyg.data.edges import count, edge_values, edges_of
 from bm3_pyg.data.hetero import missing_of, modalities, own_ids
 from bm3_pyg.data.ids import to_series
-from bm3_pyg.data.splits import SPLITS
 from bm3_pyg.later import Later
+from bm3_pyg.names import SPLITS
 
 if TYPE_CHECKING:
     import torch

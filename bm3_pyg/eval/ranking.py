@@ -14,11 +14,11 @@ from bm3_pyg.data import edges_of
 from bm3_pyg.data.edges import count
 from bm3_pyg.errors import ConfigError, DataError, one_line, shown
 from bm3_pyg.eval.metrics import measured, metrics_at
+from bm3_pyg.names import SPLITS
 from bm3_pyg.ops import masked_topk
 from bm3_pyg.ops.csr import CSR
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
-SPLITS = ("train", "val", "test")
 HIDDEN = {"train": ("train",), "seen": ("train", "val")}
 TOP_K = (5, 10, 20, 50)
 MEMORY_MB = 24  # the C library keeps blocks up to 32 MiB; larger ones would be faulted in anew each time

@@ -11,7 +11,8 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import ConfigError, DataError, check_number
-from bm3_pyg.eval.ranking import MEMORY_MB, SPLITS, RankingTask, block_size, check_numbers, device_of
+from bm3_pyg.eval.ranking import MEMORY_MB, RankingTask, block_size, check_numbers, device_of
+from bm3_pyg.names import SPLITS
 from bm3_pyg.ops.csr import CSR, absent, gaps
 from bm3_pyg.protocols import Scorer
 

@@ -14,7 +14,6 @@ from bm3_pyg.errors import DataError, check_number
 from bm3_pyg.eval.metrics import LARGEST_K
 from bm3_pyg.eval.ranking import (
     MEMORY_MB,
-    SPLITS,
     block_size,
     check_numbers,
     check_range,
@@ -22,6 +21,7 @@ from bm3_pyg.eval.ranking import (
     ids_of,
     others,
 )
+from bm3_pyg.names import SPLITS
 from bm3_pyg.ops import masked_topk
 from bm3_pyg.ops.csr import CSR
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode

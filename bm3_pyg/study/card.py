@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bm3_pyg.data.prepared import facts
-from bm3_pyg.data.splits import SPLITS
+from bm3_pyg.names import SPLITS
 
 
 def card_facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:

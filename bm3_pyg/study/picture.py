@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.edges import edge_values, edges_of
-from bm3_pyg.data.splits import SPLITS
 from bm3_pyg.data.summary import describe
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.files import atomic_file
+from bm3_pyg.names import SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

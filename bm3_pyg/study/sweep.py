@@ -21,7 +21,7 @@ import yaml
 from torch_geometric.data import HeteroData
 from tqdm import tqdm
 
-from bm3_pyg.data.load import check_again
+from bm3_pyg.data.load import refuse_pipes
 from bm3_pyg.errors import BM3Error, InUseError, RunError, one_line
 from bm3_pyg.files import check_not_in_use, locked_folder, make_folder, write_text, writing
 from bm3_pyg.study.content import SELECTION
@@ -53,7 +53,7 @@ def run_sweep(sweep: Sweep, out: Path, jobs: int = 1, protocol: str = "strict") 
         WriteError: ``out`` cannot be written.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the runs in progress have saved their state and ended.
     """
-    check_again(sweep.source)
+    refuse_pipes(sweep.source)
     sweep.check()
     with locked_folder(out), stop_flag() as flag:
         _check_folder(sweep, out)

@@ -8,7 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from bm3_pyg.data.prepared import facts
-from bm3_pyg.data.splits import SPLITS
+from bm3_pyg.names import SPLITS
 from bm3_pyg.study.content import HEADLINE, metric_title
 
 

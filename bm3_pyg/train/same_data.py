@@ -11,8 +11,8 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import edges_of, fingerprint, modalities, same_fingerprint
 from bm3_pyg.data.edges import count
 from bm3_pyg.data.mmrec import MAPPINGS
-from bm3_pyg.data.splits import SPLITS
 from bm3_pyg.errors import RunError, shown
+from bm3_pyg.names import SPLITS
 from bm3_pyg.train.run_files import RunFiles
 
 ID_FILES = {filename for filename, _ in MAPPINGS.values()}

@@ -24,11 +24,12 @@ from bm3_pyg.data import describe, edges_of, export_dataset, fingerprint, modali
 from bm3_pyg.data.cache import cached
 from bm3_pyg.data.edges import RATED_BY, RATES, edge_values
 from bm3_pyg.data.hetero import build, interactions_of, missing_of
-from bm3_pyg.data.splits import SPLITS, Interactions
+from bm3_pyg.data.splits import Interactions
 from bm3_pyg.errors import DataError
 from bm3_pyg.eval.cold import with_cold_items
 from bm3_pyg.eval.users import user_metrics
 from bm3_pyg.models import ItemKNN, Popularity
+from bm3_pyg.names import SPLITS
 from bm3_pyg.serving.embeddings import export_embeddings
 
 USERS, ITEMS = 30, 20

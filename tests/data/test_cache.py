@@ -4,6 +4,7 @@ import errno
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset
 from bm3_pyg.data.cache import cache_folder, cached
-from bm3_pyg.data.interaction_table import read_interaction_table
+from bm3_pyg.data.interaction_table import TableOptions, read_interaction_table
 from bm3_pyg.data.planted import make_planted
 
 
@@ -28,16 +29,16 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     seen: list[Path] = []
     real = read_interaction_table
 
-    def counting(path: Path, **options: object) -> HeteroData:
+    def counting(path: Path, options: TableOptions, seed: int) -> HeteroData:
         seen.append(path)
-        return real(path, **options)  # type: ignore[arg-type]
+        return real(path, options, seed)
 
     monkeypatch.setattr("bm3_pyg.data.load.read_interaction_table", counting)
     return iter([seen])
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> dict[str, object]:
+def source(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "clicks.csv").write_text("user,item\nann,x\nann,x\nbob,y\nbob,z\n")
     (tmp_path / "image.csv").write_text("item,a,b\nx,1,2\ny,3,4\n")
     return {"source": tmp_path / "clicks.csv", "features": {"image": tmp_path / "image.csv"}}
@@ -58,39 +59,39 @@ def same(one: HeteroData, other: HeteroData) -> None:
 
 
 def test_hit_is_the_same_data(
-    cache: Path, reads: Iterator[list[Path]], source: dict[str, object], caplog: pytest.LogCaptureFixture
+    cache: Path, reads: Iterator[list[Path]], source: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="bm3_pyg"):
-        first = load_dataset(**source)  # type: ignore[arg-type]
+        first = load_dataset(**source)
         logged = list(caplog.messages)
-        second = load_dataset(**source)  # type: ignore[arg-type]
+        second = load_dataset(**source)
     assert len(next(reads)) == 1
     assert len(list(cache.iterdir())) == 1
     assert logged
     assert caplog.messages == logged * 2
     same(first, second)
     second["item"].image += 1  # an own, writable copy
-    same(first, load_dataset(**source))  # type: ignore[arg-type]
+    same(first, load_dataset(**source))
 
 
 @pytest.mark.parametrize("name", ["clicks.csv", "image.csv"])
 def test_changed_source_is_noticed(
-    tmp_path: Path, cache: Path, reads: Iterator[list[Path]], source: dict[str, object], name: str
+    tmp_path: Path, cache: Path, reads: Iterator[list[Path]], source: dict[str, Any], name: str
 ) -> None:
-    before = load_dataset(**source)  # type: ignore[arg-type]
+    before = load_dataset(**source)
     path = tmp_path / name
     text = path.read_text()
     path.write_text(text.replace("y", "x", 1) if name == "clicks.csv" else text.replace("4", "5"))
-    after = load_dataset(**source)  # type: ignore[arg-type]
+    after = load_dataset(**source)
     assert len(next(reads)) == 2
     assert fingerprint(before) != fingerprint(after)
     assert before.files[name] != after.files[name]
 
 
-def test_other_options_are_another_entry(cache: Path, reads: Iterator[list[Path]], source: dict[str, object]) -> None:
-    load_dataset(**source)  # type: ignore[arg-type]
-    load_dataset(**source, split="leave-one-out")  # type: ignore[arg-type]
-    load_dataset(**source, seed=1)  # type: ignore[arg-type]
+def test_other_options_are_another_entry(cache: Path, reads: Iterator[list[Path]], source: dict[str, Any]) -> None:
+    load_dataset(**source)
+    load_dataset(**source, split="leave-one-out")
+    load_dataset(**source, seed=1)
     assert len(next(reads)) == 3
 
 
@@ -98,9 +99,9 @@ def test_other_options_are_another_entry(cache: Path, reads: Iterator[list[Path]
     "damage", ["truncate", "flip", "delete", "json", "empty json", "other json", "other entry", "folder"]
 )
 def test_broken_entry_is_made_anew(
-    cache: Path, reads: Iterator[list[Path]], source: dict[str, object], damage: str
+    cache: Path, reads: Iterator[list[Path]], source: dict[str, Any], damage: str
 ) -> None:
-    first = load_dataset(**source)  # type: ignore[arg-type]
+    first = load_dataset(**source)
     (entry,) = cache.iterdir()
     arrays = sorted(entry.glob("*.npy"), key=lambda path: path.stat().st_size)
     raw = arrays[-1].read_bytes()
@@ -118,19 +119,19 @@ def test_broken_entry_is_made_anew(
         (entry / "entry.json").write_text(text.replace('"rates"', '"hates"'))
     else:
         (entry / "entry.json").write_text({"json": "{", "empty json": "", "other json": "[1]"}[damage])
-    same(first, load_dataset(**source))  # type: ignore[arg-type]
-    same(first, load_dataset(**source))  # type: ignore[arg-type]
+    same(first, load_dataset(**source))
+    same(first, load_dataset(**source))
     assert len(next(reads)) == 2
 
 
 def test_unwritable_cache_is_a_note(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, object], caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BM3_CACHE", str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING, logger="bm3_pyg"):
-        data = load_dataset(**source)  # type: ignore[arg-type]
-        load_dataset(**source)  # type: ignore[arg-type]
+        data = load_dataset(**source)
+        load_dataset(**source)
     assert data["item"].num_nodes == 3
     assert sum("clicks is not kept in the cache" in message for message in caplog.messages) == 1
 
@@ -155,8 +156,8 @@ def test_another_process_may_be_faster(cache: Path, caplog: pytest.LogCaptureFix
     assert fingerprint(cached("demo", {"a": 1}, build)) == fingerprint(data)
 
 
-def test_nothing_is_pickled(cache: Path, source: dict[str, object]) -> None:
-    load_dataset(**source)  # type: ignore[arg-type]
+def test_nothing_is_pickled(cache: Path, source: dict[str, Any]) -> None:
+    load_dataset(**source)
     for path in next(cache.iterdir()).glob("*.npy"):
         np.load(path, allow_pickle=False)
 

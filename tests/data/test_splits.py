@@ -9,19 +9,141 @@ import pytest
 from numpy.typing import NDArray
 
 from bm3_pyg.data.splits import (
-    RULES,
     TIMED,
     Interactions,
     cold_item_split,
     global_time_split,
+    k_core,
     leave_one_out,
+    merge_duplicates,
     random_split,
+    reduce_to_core,
+    refuse_conflicts,
     split_rows,
     time_split,
 )
-from bm3_pyg.errors import ConfigError
+from bm3_pyg.errors import ConfigError, DataError
+from bm3_pyg.names import SPLIT_RULES
 
 Ints = NDArray[np.int64]
+
+
+def random_rows(seed: int, with_time: bool) -> Interactions:
+    rng = np.random.default_rng(seed)
+    n = 400
+    return Interactions(
+        rng.integers(12, size=n),
+        rng.integers(25, size=n),
+        np.zeros(n, dtype=np.int8),
+        time=rng.integers(6, size=n) if with_time else None,
+        rating=rng.random(n, dtype=np.float32),
+    )
+
+
+@pytest.mark.parametrize("with_time", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_merging_is_the_naive_one(seed: int, with_time: bool) -> None:
+    rows = random_rows(seed, with_time)
+    kept: dict[tuple[int, int], int] = {}
+    for row, pair in enumerate(zip(rows.users.tolist(), rows.items.tolist(), strict=True)):
+        if pair not in kept or (rows.time is not None and rows.time[row] < rows.time[kept[pair]]):
+            kept[pair] = row
+    expected = rows.take(np.array(sorted(kept.values())))
+    merged, notes = merge_duplicates(rows, "x.csv")
+    for name in ("users", "items", "split", "time", "rating"):
+        np.testing.assert_array_equal(getattr(merged, name), getattr(expected, name))
+    assert notes == [f"x.csv: {400 - len(kept)} repeated interactions were merged"]
+
+
+def test_nothing_to_merge() -> None:
+    rows = Interactions(np.array([0, 0, 1]), np.array([0, 1, 0]), np.zeros(3, dtype=np.int8))
+    merged, notes = merge_duplicates(rows, "x.csv")
+    assert merged is rows
+    assert notes == []
+
+
+def test_pairs_in_two_splits_are_refused_and_counted() -> None:
+    split = np.array([0, 0, 2, 1, 0, 0], dtype=np.int8)
+    rows = Interactions(np.array([0, 1, 0, 1, 2, 2]), np.array([5, 6, 5, 6, 7, 7]), split)
+    with pytest.raises(DataError, match=r"^row 2 is test here and train in an earlier row \(2 such pairs\), expected"):
+        refuse_conflicts(rows, lambda row: f"row {row}")
+
+
+def test_repeats_within_a_split_are_no_conflict() -> None:
+    users, items = np.array([0, 0]), np.array([1, 1])
+    within, across = (Interactions(users, items, np.array(split, dtype=np.int8)) for split in ([2, 2], [2, 0]))
+    refuse_conflicts(within, str)
+    with pytest.raises(DataError, match="1 is train here and test in an earlier row"):
+        refuse_conflicts(across, str)
+
+
+def test_no_rows_to_merge() -> None:
+    empty = np.zeros(0, dtype=np.int64)
+    rows = Interactions(empty, empty, empty.astype(np.int8))
+    refuse_conflicts(rows, str)
+    assert merge_duplicates(rows, "x")[1] == []
+
+
+def naive_core(users: Ints, items: Ints, k: int) -> list[bool]:
+    kept = [True] * len(users)
+    changed = True
+    while changed:
+        changed = False
+        rows = [row for row in range(len(users)) if kept[row]]
+        per_user, per_item = Counter(users[row] for row in rows), Counter(items[row] for row in rows)
+        for row in rows:
+            if per_user[users[row]] < k or per_item[items[row]] < k:
+                kept[row] = False
+                changed = True
+    return kept
+
+
+def rows_of(users: list[int], items: list[int]) -> Interactions:
+    return Interactions(np.array(users), np.array(items), np.zeros(len(users), dtype=np.int8))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_k_core_is_the_naive_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 400))
+    users = (40 * rng.random(n) ** 2).astype(np.int64)  # a few with many rows, ids with gaps, repeated pairs
+    items = 3 * (30 * rng.random(n) ** 2).astype(np.int64)
+    for k in (1, 2, 3, 5, 9):
+        assert k_core(users, items, k).tolist() == naive_core(users, items, k)
+
+
+def test_a_chain_unravels_round_by_round() -> None:
+    users, items = np.repeat(np.arange(50), 2), np.repeat(np.arange(51), 2)[1:-1]
+    assert not k_core(users, items, 2).any()
+    ring = np.append(items[:-1], items[0])
+    assert k_core(users, ring, 2).all()
+
+
+def test_no_rows_have_no_core() -> None:
+    assert k_core(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), 5).tolist() == []
+
+
+def test_reduce_numbers_what_is_left_by_first_appearance() -> None:
+    rows = rows_of([3, 0, 1, 0, 1], [2, 1, 0, 0, 1])
+    reduced, users, items, notes = reduce_to_core(rows, 2, "toy")
+    assert (users.tolist(), items.tolist()) == ([0, 1], [1, 0])
+    assert (reduced.users.tolist(), reduced.items.tolist()) == ([0, 1, 0, 1], [0, 1, 1, 0])
+    assert notes == ["toy: 1 of 5 interactions are not in the 2-core and are left out"]
+    reduced, users, items, _ = reduce_to_core(rows, 2, "toy", items_keep_order=True)
+    assert (users.tolist(), items.tolist()) == ([0, 1], [0, 1])
+    assert reduced.items.tolist() == [1, 0, 0, 1]
+
+
+def test_without_a_core_all_rows_stay() -> None:
+    reduced, users, _, notes = reduce_to_core(rows_of([3, 0], [0, 0]), None, "toy")
+    assert users.tolist() == [3, 0]
+    assert reduced.users.tolist() == [0, 1]
+    assert notes == []
+
+
+def test_an_empty_core_is_an_error() -> None:
+    with pytest.raises(DataError, match=r"^toy: none of the 2 interactions is in the 3-core, expected some"):
+        reduce_to_core(rows_of([0, 1], [0, 0]), 3, "toy")
 
 
 def naive_sizes(n: int) -> tuple[int, int]:
@@ -172,7 +294,7 @@ def test_shares_that_leave_nothing_to_train_on(share: float) -> None:
         global_time_split(np.arange(9), share)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "label"])
+@pytest.mark.parametrize("rule", [rule for rule in SPLIT_RULES if rule != "label"])
 def test_split_rows_goes_by_the_rule(rule: str, rows: tuple[Ints, Ints]) -> None:
     users, time = rows
     items = np.arange(len(users)) % 37

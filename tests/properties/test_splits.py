@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from bm3_pyg.data.splits import (
-    RULES,
     TIMED,
     Interactions,
     cold_item_split,
@@ -20,6 +19,7 @@ from bm3_pyg.data.splits import (
     split_rows,
     time_split,
 )
+from bm3_pyg.names import SPLIT_RULES
 
 PAIRS = st.lists(
     st.tuples(st.integers(0, 6), st.integers(0, 30), st.integers(-3, 3)), max_size=120, unique_by=lambda r: r[:2]
@@ -52,7 +52,7 @@ def test_every_row_is_in_one_split_and_the_same_rows_with_the_same_seed(
     rows: list[tuple[int, int, int]], seed: int
 ) -> None:
     users, items, times = columns(rows)
-    for rule in RULES:
+    for rule in SPLIT_RULES:
         if rule == "label":
             continue
         for time in [times] if rule in TIMED else [times, None]:

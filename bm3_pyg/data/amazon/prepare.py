@@ -28,18 +28,19 @@ from bm3_pyg.data.hetero import build
 from bm3_pyg.data.ids import first_appearance, to_array
 from bm3_pyg.data.mmrec import find_inter, read_mmrec
 from bm3_pyg.data.prepared import is_prepared, write_prepared
-from bm3_pyg.data.splits import RULES, Interactions, merge_duplicates, reduce_to_core, split_rows
+from bm3_pyg.data.splits import Interactions, merge_duplicates, reduce_to_core, split_rows
 from bm3_pyg.data.steps import TEXT, reused, step, text_features
 from bm3_pyg.data.table import log_notes
 from bm3_pyg.data.text import DEFAULT, find_model
 from bm3_pyg.errors import ConfigError, DataError, check_number, nearest, shown
 from bm3_pyg.files import clear_leftovers
+from bm3_pyg.names import SPLIT_RULES
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 IMAGE = "image"
-SPLIT_RULES = tuple(rule for rule in RULES if rule != "label")
+RULES = tuple(rule for rule in SPLIT_RULES if rule != "label")
 Features = dict[str, tuple[NDArray[np.float32], NDArray[np.bool_]]]
 
 
@@ -75,7 +76,7 @@ def prepare_amazon(
         source: A folder, or a .zip or .tar archive, to take the raw files from; then nothing is downloaded. If it holds
             a .inter file (MMRec's layout), that and the features beside it are used as they are, and its split is the
             published one. Of an archive only the files that are needed are unpacked, below ``root``, and removed.
-        split: One of :data:`SPLIT_RULES`; see :func:`bm3_pyg.load_dataset`.
+        split: One of :data:`RULES`; see :func:`bm3_pyg.load_dataset`.
         seed: Of splits drawn at random.
         core: Users and items have at least so many interactions; None keeps all.
         text_encoder: A sentence encoder, by name or path; None leaves the texts out.
@@ -94,8 +95,8 @@ def prepare_amazon(
         ConfigError: An option is unknown or does not go with the others.
     """
     check_name(name)
-    if split not in SPLIT_RULES:
-        raise ConfigError(f"split: got {shown(split)}, {nearest(split, SPLIT_RULES)}")
+    if split not in RULES:
+        raise ConfigError(f"split: got {shown(split)}, {nearest(split, RULES)}")
     check_number("seed", seed, int, 0)
     if core is not None:
         check_number("core", core, int, 1)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from bm3_pyg.data.amazon.raw_files import BASE, CATEGORIES
 from bm3_pyg.data.edges import count, edges_of
-from bm3_pyg.data.splits import SPLITS
 from bm3_pyg.errors import DataError
 from bm3_pyg.escape import markdown
+from bm3_pyg.names import SPLITS
 
 if TYPE_CHECKING:
     from pathlib import Path
