@@ -91,7 +91,7 @@ def _prepare(raw: Path, out: Path, interactions: str, encoder: str | None) -> di
     from bm3_pyg.data import steps as shared
     from bm3_pyg.data.amazon import prepare as own
     from bm3_pyg.data.amazon import prepare_amazon
-    from bm3_pyg.data.amazon.raw_files import remotes
+    from bm3_pyg.data.amazon.release import addresses
     from bm3_pyg.data.prepared import read_card
 
     steps = _Steps()
@@ -100,7 +100,7 @@ def _prepare(raw: Path, out: Path, interactions: str, encoder: str | None) -> di
     logger.addHandler(steps)
     source = out / "source"
     source.mkdir()
-    for file in remotes("electronics"):
+    for file in addresses("electronics"):
         if not file.startswith(("reviews_", "ratings_")) or file.startswith(interactions):
             (source / file).symlink_to(raw.resolve() / file)
     if encoder == STAND_IN:

@@ -6,15 +6,16 @@ from bm3_pyg.later import lazily
 
 if TYPE_CHECKING:
     from bm3_pyg.data.amazon.dataset import AmazonMultimodal
-    from bm3_pyg.data.amazon.prepare import prepare_amazon
-    from bm3_pyg.data.amazon.raw_files import CATEGORIES
+    from bm3_pyg.data.amazon.prepare import Preprocessing, prepare_amazon
+    from bm3_pyg.data.amazon.release import CATEGORIES
 
-__all__ = ["CATEGORIES", "AmazonMultimodal", "prepare_amazon"]
+__all__ = ["CATEGORIES", "AmazonMultimodal", "Preprocessing", "prepare_amazon"]
 __getattr__, __dir__ = lazily(
     __name__,
     {
         "AmazonMultimodal": "bm3_pyg.data.amazon.dataset",
-        "CATEGORIES": "bm3_pyg.data.amazon.raw_files",
+        "CATEGORIES": "bm3_pyg.data.amazon.release",
+        "Preprocessing": "bm3_pyg.data.amazon.prepare",
         "prepare_amazon": "bm3_pyg.data.amazon.prepare",
     },
 )

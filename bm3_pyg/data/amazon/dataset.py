@@ -11,11 +11,10 @@ from typing import Any
 from torch_geometric.data import InMemoryDataset
 from torch_geometric.data.dataset import files_exist
 
-from bm3_pyg.data.amazon.prepare import Choice, prepare_amazon, prepared_folder
-from bm3_pyg.data.amazon.raw_files import at_hand, gather, wanted
+from bm3_pyg.data.amazon.prepare import Preprocessing, prepare_amazon, prepared_folder
+from bm3_pyg.data.amazon.raw_files import Origin, at_hand, gather, wanted
 from bm3_pyg.data.load import load_dataset
 from bm3_pyg.data.prepared import CARD, read_card
-from bm3_pyg.data.text import DEFAULT
 
 
 class AmazonMultimodal(InMemoryDataset):
@@ -28,10 +27,12 @@ class AmazonMultimodal(InMemoryDataset):
     Args:
         root: Folder of the raw and prepared files.
         name: ``"baby"``, ``"sports"`` or ``"electronics"``.
+        urls: Other addresses of raw files, by name of the file.
+        offline: Download nothing.
         transform: Applied to the data at every access.
         force_reload: Prepare anew even if the prepared folder is there.
-        split, seed, core, text_encoder, images, urls, offline: As in
-            :func:`bm3_pyg.data.amazon.prepare_amazon`.
+        preprocessing: ``split``, ``seed``, ``core``, ``text_encoder``, ``images``: see
+            :class:`~bm3_pyg.data.amazon.Preprocessing`.
     """
 
     def __init__(
@@ -39,42 +40,36 @@ class AmazonMultimodal(InMemoryDataset):
         root: str | Path,
         name: str,
         *,
-        split: str = "random",
-        seed: int = 0,
-        core: int | None = 5,
-        text_encoder: str | Path | None = DEFAULT,
-        images: bool = True,
         urls: Mapping[str, str] | None = None,
         offline: bool = False,
         transform: Callable[[Any], Any] | None = None,
         force_reload: bool = False,
+        **preprocessing: Any,
     ) -> None:
         self.name = name
-        self._choice = Choice(split, seed, core)
-        self._features: dict[str, Any] = {"text_encoder": text_encoder, "images": images}
-        self._fetching: dict[str, Any] = {"urls": urls, "offline": offline}
+        self._how = Preprocessing(**preprocessing)
+        self._network: dict[str, Any] = {"urls": urls or {}, "offline": offline}
         super().__init__(str(root), transform, force_reload=force_reload)
         self._data = load_dataset(self.processed_dir)
 
     @property
     def raw_file_names(self) -> list[str]:
         there = at_hand(self.name, [Path(self.raw_dir)])
-        texts, images = self._features["text_encoder"] is not None, bool(self._features["images"])
-        return wanted(self.name, self._choice.core, texts, images, there)
+        return wanted(self.name, self._how.core, self._how.encoder is not None, self._how.images, there)
 
     @property
     def processed_dir(self) -> str:
-        return str(prepared_folder(self.name, Path(self.root), self._choice))
+        return str(prepared_folder(self.name, Path(self.root), self._how))
 
     @property
     def processed_file_names(self) -> list[str]:
         return [CARD]
 
     def download(self) -> None:
-        gather(self.raw_file_names, self.name, Path(self.root), {}, source=None, **self._fetching)
+        gather(self.name, self.raw_file_names, Origin(Path(self.root), **self._network))
 
     def process(self) -> None:
-        prepare_amazon(self.name, self.root, **asdict(self._choice), **self._features, **self._fetching)
+        prepare_amazon(self.name, self.root, **self._network, **asdict(self._how))
 
     def _download(self) -> None:
         """Not if it is prepared already: the raw files may be gone by then."""

@@ -1,12 +1,11 @@
-"""What a card says about a dataset beside what was counted: source, licence, citation, known issues."""
+"""Amazon's 2014 release: its datasets, their files and counts, and what a card says of them beside what was counted."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bm3_pyg.data.amazon.raw_files import BASE, CATEGORIES
 from bm3_pyg.data.edges import count, edges_of
-from bm3_pyg.errors import DataError
+from bm3_pyg.errors import ConfigError, DataError, nearest, shown
 from bm3_pyg.escape import markdown
 from bm3_pyg.names import SPLITS
 
@@ -15,12 +14,15 @@ if TYPE_CHECKING:
 
     from torch_geometric.data import HeteroData
 
+BASE = "https://snap.stanford.edu/data/amazon/productGraph"
+CATEGORIES = {"baby": "Baby", "sports": "Sports_and_Outdoors", "electronics": "Electronics"}
 PUBLISHED = {  # users, items, interactions of the 5-core
     "baby": (19_445, 7_050, 160_792),
     "sports": (35_598, 18_357, 296_337),
     "electronics": (192_403, 63_001, 1_689_188),
 }
 RATINGS = {"baby": 915_446, "sports": 3_268_695, "electronics": 7_824_482}  # rows of the release's ratings files
+CORE_OF_REVIEWS = 5  # what reviews_CAT_5.json.gz was reduced to before it was published
 ALIASES = {"elec": "electronics"}  # what MMRec calls it
 
 OWN_SPLIT = """\
@@ -35,20 +37,39 @@ PUBLISHED_SPLIT = """\
   known only where a `*_missing.npy` says so."""
 
 
+def category_of(name: str) -> str:
+    """The category of a dataset's name; a :class:`ConfigError` where it is not known."""
+    if name not in CATEGORIES:
+        raise ConfigError(f"name: got {shown(name)}, {nearest(name, CATEGORIES)}")
+    return CATEGORIES[name]
+
+
+def addresses(name: str) -> dict[str, str]:
+    """Every raw file of a dataset and its address: reviews, ratings, meta, images, in this order."""
+    category = category_of(name)
+    return {
+        f"reviews_{category}_5.json.gz": f"{BASE}/categoryFiles/reviews_{category}_5.json.gz",
+        f"ratings_{category}.csv": f"{BASE}/categoryFiles/ratings_{category}.csv",
+        f"meta_{category}.json.gz": f"{BASE}/categoryFiles/meta_{category}.json.gz",
+        f"image_features_{category}.b": f"{BASE}/image_features/categoryFiles/image_features_{category}.b",
+    }
+
+
 def about(name: str, *, published: bool = False, doubt: str = "") -> str:
-    """Markdown about the dataset.
+    """Markdown about a dataset.
 
     Args:
         name: Of the dataset.
         published: With the split of an .inter file rather than one of our own.
         doubt: What says that it is not the published dataset.
     """
-    title = f"Amazon {CATEGORIES[name].replace('_', ' ')}, 2014 release: who reviewed what on Amazon up to July 2014."
+    category = CATEGORIES[name].replace("_", " ")
+    title = f"Amazon {category}, 2014 release: who reviewed what on Amazon up to July 2014."
     if doubt:
         title = (
-            f"**This is not the published dataset.** The files are called as those of Amazon "
-            f"{CATEGORIES[name].replace('_', ' ')}, 2014 release, of which the following is told, but hold something "
-            f"else, a part of it or another dataset: {markdown(doubt)}. Do not cite it as the former."
+            f"**This is not the published dataset.** The files are called as those of Amazon {category}, 2014 release, "
+            f"of which the following is told, but hold something else, a part of it or another dataset: "
+            f"{markdown(doubt)}. Do not cite it as the former."
         )
     return f"""\
 {title}
@@ -59,29 +80,31 @@ def about(name: str, *, published: bool = False, doubt: str = "") -> str:
 - J. McAuley, C. Targett, Q. Shi, A. van den Hengel. Image-based recommendations on styles and substitutes. SIGIR 2015.
 - R. He, J. McAuley. Ups and downs: Modeling the visual evolution of fashion trends with one-class collaborative
   filtering. WWW 2016.
-- Published counts of its 5-core: {_counts(*PUBLISHED[name])}.
+- Published counts of its 5-core: {_in_words(*PUBLISHED[name])}.
 
 ## Known issues
 
 {PUBLISHED_SPLIT if published else OWN_SPLIT}"""
 
 
-def other_counts(name: str, data: HeteroData) -> list[str]:
+def compare_counts(name: str, data: HeteroData) -> list[str]:
     """A note if ``data``, which should be the published 5-core, has other counts.
 
     Raises:
         DataError: They are those of another dataset.
     """
-    found = _found(data)
-    if found == PUBLISHED[name]:
+    counts = _counts(data)
+    if counts == PUBLISHED[name]:
         return []
-    for other, counts in PUBLISHED.items():
-        if found == counts:
-            raise DataError(f"{name}: the files hold {_counts(*found)}, which are {other}'s; prepare {other} from them")
-    return [f"{name}: {_counts(*found)}; the published 5-core has {_counts(*PUBLISHED[name])}"]
+    for other, published in PUBLISHED.items():
+        if counts == published:
+            raise DataError(
+                f"{name}: the files hold {_in_words(*counts)}, which are {other}'s; prepare {other} from them"
+            )
+    return [f"{name}: {_in_words(*counts)}; the published 5-core has {_in_words(*PUBLISHED[name])}"]
 
 
-def other_release(name: str, file: str, read: int) -> list[str]:
+def compare_rows(name: str, file: str, rows: int) -> list[str]:
     """A note if a file of raw interactions has more or fewer rows than the release's.
 
     Raises:
@@ -90,33 +113,33 @@ def other_release(name: str, file: str, read: int) -> list[str]:
     released = {
         other: counts[2] if file.startswith("reviews_") else RATINGS[other] for other, counts in PUBLISHED.items()
     }
-    if read == released[name]:
+    if rows == released[name]:
         return []
-    for other, rows in released.items():
-        if read == rows:
-            raise DataError(f"{file}: {read:,} interactions, which are {other}'s; prepare {other} from them")
-    return [f"{file}: {read:,} interactions; the release's has {released[name]:,}"]
+    for other, theirs in released.items():
+        if rows == theirs:
+            raise DataError(f"{file}: {rows:,} interactions, which are {other}'s; prepare {other} from them")
+    return [f"{file}: {rows:,} interactions; the release's has {released[name]:,}"]
 
 
 def refuse_other_split(name: str, inter: Path, data: HeteroData) -> None:
     """Raise :class:`DataError` if an .inter file's name or counts say that it is not the published one of ``name``."""
-    found, called = _found(data), ALIASES.get(inter.stem.lower(), inter.stem.lower())
+    counts, called = _counts(data), ALIASES.get(inter.stem.lower(), inter.stem.lower())
     if called in PUBLISHED and called != name:
         wrong = f"is called as {called}'s"
-    elif found != PUBLISHED[name]:
-        same = [other for other, counts in PUBLISHED.items() if counts == found]
-        wrong = f"holds {_counts(*found)}{f', as does {same[0]}' if same else ''}"
+    elif counts != PUBLISHED[name]:
+        same = [other for other, published in PUBLISHED.items() if published == counts]
+        wrong = f"holds {_in_words(*counts)}{f', as does {same[0]}' if same else ''}"
     else:
         return
     raise DataError(
-        f"{inter}: {wrong}, expected {name} with {_counts(*PUBLISHED[name])}; "
+        f"{inter}: {wrong}, expected {name} with {_in_words(*PUBLISHED[name])}; "
         f"other folders with an .inter file need no preparing, bm3 train takes them as they are"
     )
 
 
-def _found(data: HeteroData) -> tuple[int, int, int]:
+def _counts(data: HeteroData) -> tuple[int, int, int]:
     return count(data, "user"), count(data, "item"), sum(edges_of(data, split).size(1) for split in SPLITS)
 
 
-def _counts(users: int, items: int, interactions: int) -> str:
+def _in_words(users: int, items: int, interactions: int) -> str:
     return f"{users:,} users, {items:,} items, {interactions:,} interactions"
