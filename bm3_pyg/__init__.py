@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bm3_pyg.models.bm3 import BM3
     from bm3_pyg.models.bm3_lightgcn import BM3LightGCN
     from bm3_pyg.optim.deferred_adam import build_optimizer
-    from bm3_pyg.serving.recommendations import recommend
+    from bm3_pyg.serving.top_k import recommend
     from bm3_pyg.train.loop import fit
     from bm3_pyg.train.run import load_run
     from bm3_pyg.train.settings import TrainConfig
@@ -49,6 +49,6 @@ __getattr__, __dir__ = lazily(
         "fit": "bm3_pyg.train.loop",
         "load_dataset": "bm3_pyg.data.load",
         "load_run": "bm3_pyg.train.run",
-        "recommend": "bm3_pyg.serving.recommendations",
+        "recommend": "bm3_pyg.serving.top_k",
     },
 )

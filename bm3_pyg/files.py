@@ -16,11 +16,11 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from bm3_pyg.errors import BM3Error, InUseError, WriteError, one_line
+from bm3_pyg.errors import BM3Error, ConfigError, InUseError, RunError, WriteError, one_line
 
 REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -131,6 +131,19 @@ def is_taken(path: str | Path) -> bool:
     return path.exists() and (
         not path.is_dir() or any(file.name != LOCK and not _TEMPORARY.fullmatch(file.name) for file in path.iterdir())
     )
+
+
+def check_new_folder(path: str | Path) -> None:
+    """Raise :class:`~bm3_pyg.errors.RunError` unless ``path`` is a folder to come or an empty one."""
+    if is_taken(path):
+        raise RunError(f"{path}: exists already, expected a new or empty folder")
+
+
+def check_suffix(path: str | Path, suffixes: Sequence[str]) -> None:
+    """Raise :class:`~bm3_pyg.errors.ConfigError` unless ``path`` has one of the suffixes."""
+    suffix = Path(path).suffix
+    if suffix.lower() not in suffixes:
+        raise ConfigError(f"{path}: got suffix {suffix or 'none'!r}, expected {', '.join(suffixes)}")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bm3_pyg.errors import ConfigError, RunError, WriteError, check_number, shown
-from bm3_pyg.files import is_taken
+from bm3_pyg.files import check_new_folder, check_suffix
 from bm3_pyg.names import check_option
 
 LONGEST_LIST = 1_000_000
@@ -65,8 +65,7 @@ def check_run(folder: str | Path) -> dict[str, Any]:
 
 def check_new(path: str | Path) -> None:
     """Raise unless a folder can be made at ``path``, or an empty one is there."""
-    if is_taken(path):
-        raise RunError(f"{path}: exists already, expected a new or empty folder")
+    check_new_folder(path)
     check_place(path)
 
 
@@ -84,9 +83,7 @@ def check_place(path: str | Path) -> None:
 
 def check_file(path: str | Path, suffixes: tuple[str, ...]) -> None:
     """Raise unless ``path`` has one of the suffixes and can be written."""
-    suffix = Path(path).suffix
-    if suffix.lower() not in suffixes:
-        raise ConfigError(f"{path}: got suffix {suffix or 'none'!r}, expected {', '.join(suffixes)}")
+    check_suffix(path, suffixes)
     if Path(path).is_dir():
         raise WriteError(f"{path}: cannot be written (it is a folder)")
     check_place(path)

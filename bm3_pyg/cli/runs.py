@@ -213,12 +213,12 @@ def _evaluate(args: argparse.Namespace) -> None:
     from bm3_pyg.data import index_of
     from bm3_pyg.eval import evaluate
     from bm3_pyg.eval.cold import cold_items
-    from bm3_pyg.serving.lists import known_ids
-    from bm3_pyg.serving.offers import placing
+    from bm3_pyg.serving.cold_start import cold_start_model
+    from bm3_pyg.serving.lists import drop_unknown_ids
     from bm3_pyg.study import metrics_table
 
-    model = placing(model_of_run(args, data), data, args.cold)
-    candidates = None if asked is None else index_of(data, "item", known_ids(data, "item", asked, args.strict))
+    model = cold_start_model(model_of_run(args, data), data, args.cold)
+    candidates = None if asked is None else index_of(data, "item", drop_unknown_ids(data, "item", asked, args.strict))
     if args.cold == "only":
         cold = cold_items(data, args.split)
         candidates = cold if candidates is None else candidates[torch.isin(candidates, cold)]
@@ -259,17 +259,23 @@ def _recommend(args: argparse.Namespace) -> None:
     histories = None if args.new_users is None else histories_in(args.new_users, args)
     data = data_of_run(args)
 
-    from bm3_pyg.serving.lists import known_histories, known_ids, write_new_recommendations, write_recommendations
+    from bm3_pyg.serving.lists import (
+        drop_unknown_ids,
+        drop_unknown_items,
+        new_user_table,
+        recommendation_table,
+        write_table,
+    )
 
     model = model_of_run(args, data)
-    candidates = None if asked is None else known_ids(data, "item", asked, args.strict)
+    candidates = None if asked is None else drop_unknown_ids(data, "item", asked, args.strict)
     if histories is not None:
-        known = known_histories(data, histories, args.strict)
-        rows = write_new_recommendations(model, data, out, known, args.k, candidates)
+        table = new_user_table(model, data, drop_unknown_items(data, histories, args.strict), args.k, candidates)
     else:
-        users = None if users is None else known_ids(data, "user", users, args.strict)
-        rows = write_recommendations(model, data, out, users, args.k, candidates, not args.include_seen, args.cold)
-    print(f"{rows} recommendations", file=sys.stderr)
+        users = None if users is None else drop_unknown_ids(data, "user", users, args.strict)
+        table = recommendation_table(model, data, users, args.k, candidates, not args.include_seen, args.cold)
+    write_table(table, out)
+    print(f"{len(table)} recommendations", file=sys.stderr)
     print(out)
 
 
@@ -282,9 +288,9 @@ def _similar(args: argparse.Namespace) -> None:
 
     from tabulate import tabulate
 
-    from bm3_pyg.serving.lists import known_ids, similar_table, write_table
+    from bm3_pyg.serving.lists import drop_unknown_ids, similar_table, write_table
 
-    items = known_ids(data, "item", asked, args.strict)
+    items = drop_unknown_ids(data, "item", asked, args.strict)
     table = similar_table(model_of_run(args, data), data, items, args.k, args.cold)
     if args.out is None:
         rows = [[line(cell) if isinstance(cell, str) else cell for cell in row] for row in table.rows()]

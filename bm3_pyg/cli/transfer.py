@@ -99,18 +99,11 @@ def _export_run(args: argparse.Namespace) -> None:
     check_use(args)
     data = data_of_run(args)
 
-    from bm3_pyg.serving.embeddings import export_embeddings
-    from bm3_pyg.serving.faiss_index import export_faiss
-    from bm3_pyg.serving.offers import placing, tell, training_counts
+    from bm3_pyg.serving.cold_start import cold_start_model
+    from bm3_pyg.serving.embeddings import export_embeddings, export_faiss, warn_untrained
 
-    model = placing(model_of_run(args, data), data, "with" if args.with_cold else "without")
-    if users := int((training_counts(data, "user") == 0).sum()):
-        tell(f"{users:,} users have no training interactions: their embeddings say nothing of them")
-    if not args.with_cold and (items := int((training_counts(data, "item") == 0).sum())):
-        tell(
-            f"{items:,} items have no training interactions: their embeddings say nothing of them (--with-cold places "
-            "them by their features)"
-        )
+    model = cold_start_model(model_of_run(args, data), data, "with" if args.with_cold else "without")
+    warn_untrained(data, args.with_cold)
     if args.format != "faiss":
         export_embeddings(model, data, Path(args.out), args.format)
         return

@@ -8,8 +8,8 @@ __all__ = ["RankingTask", "evaluate", "rank", "ranking_task", "with_cold_items"]
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "recommend": "bm3_pyg.serving.recommendations",
+        "recommend": "bm3_pyg.serving.top_k",
         "recommend_new": "bm3_pyg.serving.new_users",
-        "similar_items": "bm3_pyg.serving.similar",
+        "similar_items": "bm3_pyg.serving.top_k",
     },
 )

@@ -14,7 +14,7 @@ from bm3_pyg.eval.ranking import check_range, ids_of
 from bm3_pyg.models import BM3
 from bm3_pyg.ops.csr import add_rows
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode, unwrapped
-from bm3_pyg.serving.recommendations import recommend
+from bm3_pyg.serving.top_k import recommend
 
 
 @torch.no_grad()

@@ -21,9 +21,8 @@ from bm3_pyg.data.prepared import write_prepared
 from bm3_pyg.errors import WriteError
 from bm3_pyg.eval.users import write_user_metrics
 from bm3_pyg.files import append_text, atomic_file, atomic_folder, write_text
-from bm3_pyg.serving.embeddings import export_embeddings
-from bm3_pyg.serving.faiss_index import export_faiss
-from bm3_pyg.serving.lists import write_recommendations, write_table
+from bm3_pyg.serving.embeddings import export_embeddings, export_faiss
+from bm3_pyg.serving.lists import recommendation_table, write_table
 from bm3_pyg.study import content
 from bm3_pyg.study.html import write_report
 from bm3_pyg.study.picture import dataset_picture
@@ -124,7 +123,7 @@ def test_a_report(tmp_path: Path, small_files: Small, made_report: content.Repor
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_lists(tmp_path: Path, small_files: Small, demo: HeteroData, model: BM3, suffix: str) -> None:
-    refused(tmp_path, f"a{suffix}", lambda out: write_recommendations(model, demo, out), small_files(1000))
+    refused(tmp_path, f"a{suffix}", lambda out: write_table(recommendation_table(model, demo), out), small_files(1000))
 
 
 def test_what_is_kept_of_the_test(tmp_path: Path, small_files: Small, demo: HeteroData, model: BM3) -> None:

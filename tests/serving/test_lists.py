@@ -9,16 +9,11 @@ import pytest
 import torch
 
 from bm3_pyg import BM3, recommend
+from bm3_pyg.data.ids import read_histories, read_ids
 from bm3_pyg.errors import ConfigError, DataError
 from bm3_pyg.eval.cold import ColdItems
 from bm3_pyg.serving import recommend_new, similar_items
-from bm3_pyg.serving.lists import (
-    read_histories,
-    read_ids,
-    similar_table,
-    write_new_recommendations,
-    write_recommendations,
-)
+from bm3_pyg.serving.lists import new_user_table, recommendation_table, similar_table, write_table
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
@@ -28,7 +23,8 @@ def test_rows_are_the_lists_in_own_ids(fixed: Any, random_data: Any, tmp_path: P
     data["item"].raw_id = np.arange(12) * 10
     model = fixed(torch.randn(9, 12))
     out = tmp_path / f"lists{suffix}"
-    count = write_recommendations(model, data, out, users=["u4", "u1"], k=8)
+    written = recommendation_table(model, data, users=["u4", "u1"], k=8)
+    write_table(written, out)
     read: Any = {".parquet": pl.read_parquet, ".csv": pl.read_csv, ".jsonl": pl.read_ndjson}[suffix]
     table = read(out)
     ids, scores = recommend(model, [4, 1], 8, data)
@@ -39,15 +35,15 @@ def test_rows_are_the_lists_in_own_ids(fixed: Any, random_data: Any, tmp_path: P
         if ids[row, rank] >= 0
     ]
     assert table.rows() == expected
-    assert count == len(expected)
+    assert len(written) == len(expected)
 
 
 def test_an_unknown_suffix_and_unknown_ids(fixed: Any, random_data: Any, tmp_path: Path) -> None:
     data, model = random_data(9, 12, 0.5, seed=0), fixed(torch.randn(9, 12))
     with pytest.raises(ConfigError, match=r"expected \.parquet, \.csv, \.jsonl"):
-        write_recommendations(model, data, tmp_path / "lists.xlsx")
+        write_table(recommendation_table(model, data), tmp_path / "lists.xlsx")
     with pytest.raises(DataError, match="'77'"):
-        write_recommendations(model, data, tmp_path / "lists.csv", users=["77"])
+        recommendation_table(model, data, users=["77"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -72,7 +68,7 @@ def test_new_users_lists_in_own_ids(random_data: Any, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("user,item\nzoe,i3\n7,i0\nzoe,i11\n")
     histories = read_histories(tmp_path / "new.csv")
     assert histories == {"zoe": ["i3", "i11"], "7": ["i0"]}
-    count = write_new_recommendations(model, data, tmp_path / "out.parquet", histories, k=99, candidates=["i3", "i5"])
+    table = new_user_table(model, data, histories, k=99, candidates=["i3", "i5"])
     ids, _ = recommend_new(model, [[3, 11], [0]], 12, candidates=[3, 5])
     expected = [
         (user, rank + 1, f"i{item}")
@@ -80,12 +76,12 @@ def test_new_users_lists_in_own_ids(random_data: Any, tmp_path: Path) -> None:
         for rank, item in enumerate(row)
         if item >= 0
     ]
-    assert pl.read_parquet(tmp_path / "out.parquet").drop("score").rows() == expected
-    assert count == len(expected) == 3
+    assert table.drop("score").rows() == expected
+    assert len(expected) == 3
     with pytest.raises(DataError, match="'i99'"):
-        write_new_recommendations(model, data, tmp_path / "no.csv", {"a": ["i99"]})
+        new_user_table(model, data, {"a": ["i99"]})
     with pytest.raises(ConfigError, match=r"expected \.parquet"):
-        write_new_recommendations(model, data, tmp_path / "no.txt", histories)
+        write_table(table, tmp_path / "no.txt")
     (tmp_path / "new.csv").write_text("user,thing\nzoe,i3\n")
     with pytest.raises(DataError, match="item"):
         read_histories(tmp_path / "new.csv")

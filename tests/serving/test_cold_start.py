@@ -8,7 +8,7 @@ import torch
 from bm3_pyg import BM3, recommend
 from bm3_pyg.errors import ConfigError, DataError
 from bm3_pyg.models import Popularity
-from bm3_pyg.serving.offers import offer, offered_items, placing, training_counts
+from bm3_pyg.serving.cold_start import cold_start_model, eligible_items, recommend_with_fallback, training_counts
 
 
 @pytest.fixture
@@ -24,28 +24,28 @@ def data(random_data: Any) -> Any:
 def test_lists_are_the_models_but_for_users_without_training_interactions(fixed: Any, data: Any) -> None:
     known = training_counts(data, "user").nonzero().view(-1)[:2]
     model, users = fixed(torch.randn(9, 12)), torch.tensor([8, *known.tolist()])
-    found = offer(model, data, users, 4)
+    lists = recommend_with_fallback(model, data, users, 4)
     ids, scores = recommend(model, known, 4, data, torch.arange(10))
     popular, _ = recommend(Popularity.from_data(data), [8], 4, data, torch.arange(10))
-    assert torch.equal(found.ids, torch.cat([popular, ids]))
-    assert torch.equal(found.scores[1:], scores)
-    assert found.popular.tolist() == [True, False, False]
+    assert torch.equal(lists.ids, torch.cat([popular, ids]))
+    assert torch.equal(lists.scores[1:], scores)
+    assert lists.by_popularity.tolist() == [True, False, False]
 
 
-def test_items_that_can_be_offered(data: Any) -> None:
+def test_eligible_items(data: Any) -> None:
     assert training_counts(data, "item")[10:].tolist() == [0, 0]
-    assert offered_items(data, None, "without").tolist() == list(range(10))
-    assert offered_items(data, None, "only").tolist() == [10, 11]
-    assert offered_items(data, torch.tensor([11, 3]), "with").tolist() == [11, 3]
+    assert eligible_items(data, None, "without").tolist() == list(range(10))
+    assert eligible_items(data, None, "only").tolist() == [10, 11]
+    assert eligible_items(data, torch.tensor([11, 3]), "with").tolist() == [11, 3]
     with pytest.raises(DataError, match="none of the 1 candidates has training interactions"):
-        offered_items(data, torch.tensor([11]), "without")
+        eligible_items(data, torch.tensor([11]), "without")
     with pytest.raises(DataError, match="none of the 1 candidates lacks training interactions"):
-        offered_items(data, torch.tensor([3]), "only")
+        eligible_items(data, torch.tensor([3]), "only")
 
 
 def test_cold_items_need_a_model_that_places_them(fixed: Any, data: Any) -> None:
     model = fixed(torch.randn(9, 12))
-    assert placing(model, data, "without") is model
+    assert cold_start_model(model, data, "without") is model
     for other in (model, Popularity.from_data(data), BM3.from_data(data, modalities=[])):
         with pytest.raises(ConfigError, match="cold items"):
-            offer(other, data, torch.tensor([0]), 3, cold="with")
+            recommend_with_fallback(other, data, torch.tensor([0]), 3, cold="with")
