@@ -18,7 +18,7 @@ import yaml
 from torch_geometric.data import HeteroData
 
 from bm3_pyg import TrainConfig, evaluate, fit, load_dataset, load_run
-from bm3_pyg.serving.lists import write_recommendations
+from bm3_pyg.serving.lists import recommendation_table, write_table
 from bm3_pyg.study.report import build_report
 from bm3_pyg.train.run_files import RunFiles
 from bm3_pyg.train.settings import build_model
@@ -54,7 +54,8 @@ def test_evaluate(runs: Path, data: HeteroData, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["bm3", "freedom"])
 def test_recommend(runs: Path, data: HeteroData, tmp_path: Path, name: str) -> None:
-    write_recommendations(load_run(runs / name, data=data)[0], data, tmp_path / "lists.csv", k=5)
+    model, _ = load_run(runs / name, data=data)
+    write_table(recommendation_table(model, data, k=5), tmp_path / "lists.csv")
     lists, before = pl.read_csv(tmp_path / "lists.csv"), pl.read_csv(SEALED / f"{name}.csv")
     assert lists.drop("score").equals(before.drop("score"))
     assert lists["score"].to_list() == pytest.approx(before["score"].to_list(), abs=1e-5)
