@@ -10,8 +10,10 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 demo: $(VENV)/installed
 	OMP_WAIT_POLICY=passive $(BIN)/bm3 train demo
 
+# In two processes; one shows a test's output as it comes: make test WORKERS=0
+WORKERS ?= 2
 test: $(VENV)/ready
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m "not long"
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long"
 
 test-long: $(VENV)/ready
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m long
