@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -7,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from torch_geometric.data import HeteroData
@@ -50,6 +52,12 @@ def small_files() -> Callable[[int], AbstractContextManager[None]]:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return bounded
+
+
+@pytest.fixture
+def sound_parquet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other process tries a Parquet file first, for tests whose files cannot end this one."""
+    monkeypatch.setattr("bm3_pyg.data.table.parse_parquet", lambda raw: pl.read_parquet(io.BytesIO(raw)))
 
 
 @pytest.fixture

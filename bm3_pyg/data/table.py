@@ -187,19 +187,25 @@ def parse_parquet(raw: bytes) -> pl.DataFrame:
         ValueError: It cannot be read.
     """
     digest = hashlib.sha256(raw).digest()
-    if digest not in _sound:
-        code = "import io, sys, polars; polars.read_parquet(io.BytesIO(sys.stdin.buffer.read()))"
-        tried = subprocess.run([sys.executable, "-c", code], input=raw, capture_output=True)
-        if tried.returncode < 0:
-            raise ValueError("damaged: reading it ended the process")
-        if tried.returncode:
-            raise ValueError(tried.stderr.decode(errors="replace").strip().rpartition("\n")[2].partition(": ")[2])
-        _sound.add(digest)
+    if digest not in _flaws:
+        _flaws[digest] = _flaw(raw)
+    if (flaw := _flaws[digest]) is not None:
+        raise ValueError(flaw)
     return pl.read_parquet(io.BytesIO(raw))
 
 
-_sound: set[bytes] = set()
-"""SHA-256 of the Parquet files that another process has read."""
+_flaws: dict[bytes, str | None] = {}
+"""What is wrong with each Parquet file that another process has tried, by its SHA-256; None for those it has read."""
+
+
+def _flaw(raw: bytes) -> str | None:
+    code = "import io, sys, polars; polars.read_parquet(io.BytesIO(sys.stdin.buffer.read()))"
+    trial = subprocess.run([sys.executable, "-c", code], input=raw, capture_output=True)
+    if trial.returncode == 0:
+        return None
+    if trial.returncode < 0:
+        return "damaged: reading it ended the process"
+    return trial.stderr.decode(errors="replace").strip().rpartition("\n")[2].partition(": ")[2]
 
 
 def _is_row(frame: pl.DataFrame) -> bool:

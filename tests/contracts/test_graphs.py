@@ -32,6 +32,8 @@ from bm3_pyg.models import ItemKNN, Popularity
 from bm3_pyg.names import SPLITS
 from bm3_pyg.serving.embeddings import export_embeddings
 
+pytestmark = pytest.mark.usefixtures("sound_parquet")
+
 USERS, ITEMS = 30, 20
 
 
@@ -149,7 +151,7 @@ def test_figures_of_a_subgraph_are_those_of_its_own_dataset() -> None:
     assert fingerprint(by_pyg) == fingerprint(by_hand)
     torch.manual_seed(0)
     model = BM3.from_data(by_pyg)
-    fit(model, by_pyg, TrainConfig(max_epochs=3), verbose=False)
+    fit(model, by_pyg, TrainConfig(max_epochs=1), verbose=False)
     assert evaluate(model, by_pyg) == evaluate(model, by_hand)
     seen = set(map(tuple, torch.cat([edges_of(by_hand, split) for split in SPLITS], dim=1).T.tolist()))
     users = edges_of(by_hand, "test")[0].unique()[:50]

@@ -128,6 +128,7 @@ def test_bad_files(tmp_path: Path, reader: str, kind: str, raw: bytes | str | No
     refused(READERS[reader], path, message)
 
 
+@pytest.mark.usefixtures("sound_parquet")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reader", [reader for reader in READERS if reader != "ids"])
 def test_no_rows_and_no_column(tmp_path: Path, reader: str, kind: str) -> None:
@@ -140,6 +141,7 @@ def test_no_rows_and_no_column(tmp_path: Path, reader: str, kind: str) -> None:
         refused(READERS[reader], path, r"no column '(user|item)'; found 'other\\x1b")
 
 
+@pytest.mark.usefixtures("sound_parquet")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("reader", [reader for reader in READERS if reader != "table"])
 def test_an_empty_id(tmp_path: Path, reader: str, kind: str) -> None:
@@ -148,6 +150,7 @@ def test_an_empty_id(tmp_path: Path, reader: str, kind: str) -> None:
     refused(READERS[reader], path, r": (line|row) \d: column 'item' is empty|\.csv: line 2: item is ''")
 
 
+@pytest.mark.usefixtures("sound_parquet")
 @pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("reader", ["table", "interactions", "new users"])
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import describe, export_dataset, fingerprint, load_dataset, modalities
 from bm3_pyg.errors import ConfigError, DataError, WriteError
 
+pytestmark = pytest.mark.usefixtures("sound_parquet")
+
 
 @pytest.fixture
 def table(tmp_path: Path) -> HeteroData:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from bm3_pyg.data.features import fill_missing, read_features, read_npy
 from bm3_pyg.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("sound_parquet")
+
 ITEMS = pl.Series(["a", "b", "c"])
 
 

@@ -11,6 +11,8 @@ import pytest
 from bm3_pyg.data import describe, fingerprint, load_dataset
 from bm3_pyg.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.usefixtures("sound_parquet")
+
 CLICKS = "user,item,when\nann,x,3\nbob,x,1\nann,y,1\nann,z,2\nbob,z,9\nann,w,7\n"
 
 

@@ -11,6 +11,8 @@ from bm3_pyg.data.table import read_table
 from bm3_pyg.data.times import times
 from bm3_pyg.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("sound_parquet")
+
 HOUR = 3600
 
 
