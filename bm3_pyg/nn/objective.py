@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bm3_pyg.names import check_option
-from bm3_pyg.ops import dropout, mean_cosine
+from bm3_pyg.ops import dropout, weighted_cosine
 from bm3_pyg.ops.csr import first_places
 from bm3_pyg.ops.loss import uniformity
 from bm3_pyg.ops.precision import full_precision
@@ -198,17 +198,17 @@ class BootstrapObjective(nn.Module):
 
         users_at, items_at = batch.user_of, first_item + batch.item_of
         pairs = torch.cat([users_at, items_at]), torch.cat([items_at, users_at])
-        reconstruction = 2 - 2 * mean_cosine(online, target, *pairs)
+        reconstruction = 2 - 2 * weighted_cosine(online, target, *pairs)
 
         alignment = masking = mirroring = spread = torch.zeros_like(reconstruction)
         if count := len(self.modalities):
             shares = _shares(item_rows, batch.item_of).repeat(count)
             item_targets = target[first_item:first_latent].repeat(count, 1)
-            alignment = count - mean_cosine(online_latents, item_targets, weight=shares)
-            masking = count - mean_cosine(online_latents, target[first_latent:], weight=shares)
+            alignment = count - weighted_cosine(online_latents, item_targets, weight=shares)
+            masking = count - weighted_cosine(online_latents, target[first_latent:], weight=shares)
             if self.mirror_weight:
                 online_items = online[first_item:].repeat(count, 1)
-                mirroring = count - mean_cosine(online_items, target[first_latent:], weight=shares)
+                mirroring = count - weighted_cosine(online_items, target[first_latent:], weight=shares)
         if self.uniformity_weight:
             of_users = uniformity(online[:first_item], _shares(user_rows, batch.user_of))
             spread = (of_users + uniformity(online[first_item:], _shares(item_rows, batch.item_of))) / 2

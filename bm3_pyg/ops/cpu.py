@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 SMALL = 1 << 20  # bytes; below this the system's allocator does not go back to the kernel
+ROUNDED = 512  # rows; of a table so many at a time
 KEPT = 4  # free blocks kept of each size: what one training step holds at once
 
 
@@ -54,6 +55,13 @@ class Recycler:
         view = block[:]
         weakref.finalize(view, _take_back, free, block).atexit = False
         return torch.from_numpy(view).view(x.dtype).view(x.shape)
+
+    def empty_rows(self, count: int, table: Tensor) -> Tensor:
+        """A tensor [count, d] as :meth:`empty_like` a table [N, d]; about the same numbers of rows share memory."""
+        if not table.is_cpu:
+            return torch.empty(count, table.shape[1], dtype=table.dtype, device=table.device)
+        capacity = -(-count // ROUNDED) * ROUNDED
+        return self.empty_like(table.detach()[:1].expand(capacity, -1))[:count]
 
 
 def _take_back(free: list[Any], block: Any) -> None:

@@ -17,7 +17,7 @@ EPS = 1e-8  # smallest norm divided by, as in torch.nn.functional.cosine_similar
 
 
 @full_precision
-def mean_cosine(
+def weighted_cosine(
     a: Tensor, b: Tensor, a_rows: Tensor | None = None, b_rows: Tensor | None = None, weight: Tensor | None = None
 ) -> Tensor:
     r""":math:`\sum_p w_p \cos(a_{i_p}, b_{j_p})`, the target b taken as a constant.
@@ -36,11 +36,11 @@ def mean_cosine(
     Returns:
         A scalar.
     """
-    result: Tensor = _MeanCosine.apply(a, b, a_rows, b_rows, weight)  # type: ignore[no-untyped-call]
+    result: Tensor = _WeightedCosine.apply(a, b, a_rows, b_rows, weight)  # type: ignore[no-untyped-call]
     return result
 
 
-class _MeanCosine(torch.autograd.Function):
+class _WeightedCosine(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None
@@ -50,7 +50,7 @@ class _MeanCosine(torch.autograd.Function):
             from bm3_pyg.ops import triton_kernels
 
             if a.size(1) <= triton_kernels.LARGEST_DIM:
-                value, unit = triton_kernels.mean_cosine(a, b, a_rows, b_rows, weight, EPS, ctx.needs_input_grad[0])
+                value, unit = triton_kernels.weighted_cosine(a, b, a_rows, b_rows, weight, EPS, ctx.needs_input_grad[0])
                 ctx.save_for_backward(unit, a_rows)
                 return value
         if backend_for(a) == "numba":

@@ -1,6 +1,6 @@
-"""The kernels for CUDA tensors, in Triton; the equations stand in :mod:`bm3_pyg.optim.rows` and
-:mod:`bm3_pyg.ops.loss`.
+"""The kernels for CUDA tensors, in Triton. Import only where :func:`bm3_pyg.ops.backend.backend_for` says ``triton``.
 
+The equations stand where the kernels are called: :mod:`bm3_pyg.optim.rows` and :mod:`~bm3_pyg.ops.loss`.
 A sleeping row's sum S(s) is taken term by term, smallest first: that needs nothing from the host, and its terms end
 where the tolerance does. A program owns one row's BLOCK columns, or ROWS pairs of the cosine; no two write the same
 element, and what several have computed is added by PyTorch in a fixed order, so results are reproducible.
@@ -10,67 +10,32 @@ Tested in Triton's interpreter, not measured on a GPU.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-LARGEST_BLOCK = 1024
+LARGEST_BLOCK = 1024  # columns of a row in one program
+LARGEST_DIM = 128  # columns of a pair, whose rows stay in registers
+ROWS = 16  # pairs in one program
 
 
-def catch_up_rows(
-    x: Tensor,
-    m: Tensor,
-    v: Tensor,
-    rows: Tensor,
-    last: Tensor,
-    step: int,
-    sizes: Tensor,
-    widths: Tensor,
-    decay: Tensor,
-    shrink: Tensor,
-    eps: float,
-    out: Tensor,
-) -> None:
-    """``out[i] = x[rows[i]] - m[rows[i]] * S_i(sqrt(v[rows[i]]))``, row i having been touched last at ``last[i]``."""
-    if out.numel() == 0:
-        return
-    # A tensor, because Triton passes Python's floats in single precision.
-    small = torch.full((1,), eps, dtype=x.dtype, device=x.device)
-    operands = (x, m, v, rows, last, step, sizes, widths, decay, shrink, len(decay), small, out, x.shape[1])
-    block = _block(x)
-    _catch_up[(len(rows), triton.cdiv(x.shape[1], block))](*operands, BLOCK=block)
-
-
-def update_rows(
-    x: Tensor,
-    m: Tensor,
-    v: Tensor,
-    last: Tensor,
-    rows: Tensor,
-    current: Tensor,
-    gradient: Tensor,
-    decay1: Tensor,
-    decay2: Tensor,
-    step: int,
-    scalars: Tensor,
-) -> None:
-    """Adam's step on the rows that are not negative, in place; ``scalars`` are those of ``StepScalars``, in order."""
-    if current.numel() == 0:
-        return
-    operands = (x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars, x.shape[1])
-    block = _block(x)
-    _update[(len(rows), triton.cdiv(x.shape[1], block))](*operands, BLOCK=block)
-
-
-def _block(x: Tensor) -> int:
-    return min(LARGEST_BLOCK, int(triton.next_power_of_2(x.shape[1])))
+def over_rows(kernel: Any, shape: Sequence[int], *operands: Any) -> None:
+    """Run :func:`catch_up_rows` or :func:`update_rows` on rows of ``shape`` [n, d]."""
+    count, dim = shape
+    if count and dim:
+        block = min(LARGEST_BLOCK, int(triton.next_power_of_2(dim)))
+        kernel[(count, triton.cdiv(dim, block))](*operands, dim, BLOCK=block)
 
 
 @triton.jit(do_not_specialize=["step"])
-def _catch_up(  # type: ignore[no-untyped-def]
+def catch_up_rows(  # type: ignore[no-untyped-def]
     x, m, v, rows, last, step, sizes, widths, decay, shrink, terms, small, out, dim, BLOCK: tl.constexpr
 ):
+    """``out[i] = x[rows[i]] - m[rows[i]] * S_i(sqrt(v[rows[i]]))``, row i having been touched last at ``last[i]``."""
     i = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < dim
@@ -93,9 +58,10 @@ def _catch_up(  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=["step"])
-def _update(  # type: ignore[no-untyped-def]
+def update_rows(  # type: ignore[no-untyped-def]
     x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars, dim, BLOCK: tl.constexpr
 ):
+    """Adam's step on the rows that are not negative, in place; ``scalars`` are those of ``AdamStep`` from size on."""
     i = tl.program_id(0).to(tl.int64)
     row = tl.load(rows + i)
     if row >= 0:
@@ -115,11 +81,7 @@ def _update(  # type: ignore[no-untyped-def]
             tl.store(last + row, step)
 
 
-LARGEST_DIM = 128  # a pair's rows stay in registers
-ROWS = 16
-
-
-def mean_cosine(
+def weighted_cosine(
     a: Tensor,
     b: Tensor,
     a_rows: Tensor | None,
@@ -137,24 +99,13 @@ def mean_cosine(
     shares = a.new_empty(triton.cdiv(pairs, ROWS))
     block = int(triton.next_power_of_2(max(1, a.shape[1])))
     operands = (a, b, a_rows, b_rows, weight, unit, shares, pairs, a.shape[1])
-    _mean_cosine[(len(shares),)](*operands, EPS=eps, ROWS=ROWS, BLOCK=block)
+    _weighted_cosine[(len(shares),)](*operands, EPS=eps, ROWS=ROWS, BLOCK=block)
     return torch.sum(shares), unit
 
 
 @triton.jit
-def _mean_cosine(  # type: ignore[no-untyped-def]
-    a,
-    b,
-    a_rows,
-    b_rows,
-    weight,
-    unit,
-    shares,
-    pairs,
-    dim,
-    EPS: tl.constexpr,
-    ROWS: tl.constexpr,
-    BLOCK: tl.constexpr,
+def _weighted_cosine(  # type: ignore[no-untyped-def]
+    a, b, a_rows, b_rows, weight, unit, shares, pairs, dim, EPS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):
     pair = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, BLOCK)

@@ -25,7 +25,7 @@ class DeferredAdam(torch.optim.Optimizer):
     takes no part in steps for which it has no gradient, as in ``torch.optim.Adam``.
 
     Building the optimizer attaches it to the tables: their gradients become
-    :class:`~bm3_pyg.optim.row_table.RowGradient`, and all reads show rows up to date. ``state_dict()`` holds each
+    :class:`~bm3_pyg.optim.row_gradient.RowGradient`, and all reads show rows up to date. ``state_dict()`` holds each
     table's rows as stored, with the moves owed, so
     ``{"model": model.state_dict(), "optimizer": optimizer.state_dict()}`` resumes bit for bit (load the model first)
     where type of processor, versions, threads and kernels are the same; ``model.state_dict()`` alone, whose rows are up
@@ -224,13 +224,13 @@ def build_optimizer(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer
     Raises:
         ConfigError: a parameter is in half precision.
     """
-    check_precision(model)
+    check_trainable(model)
     tables = [module for module in model.modules() if isinstance(module, RowTable) and module.stored.requires_grad]
     params = [param for param in model.parameters() if param.requires_grad]
     return DeferredAdam(params, tables, lr=lr) if tables else torch.optim.Adam(params, lr=lr, fused=True)
 
 
-def check_precision(model: nn.Module) -> None:
+def check_trainable(model: nn.Module) -> None:
     """Raise :class:`ConfigError` if a parameter to train cannot be: Adam's small moves are lost in half precision."""
     for name, param in model.named_parameters():
         if param.requires_grad and param.is_inference():

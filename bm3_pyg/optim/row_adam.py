@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.optim.row_table import Rooms, RowGradient, RowPart
-from bm3_pyg.optim.rows import StepScalars, catch_up_rows, update_rows
+from bm3_pyg.ops.cpu import Recycler
+from bm3_pyg.optim.row_gradient import RowGradient, RowPart
+from bm3_pyg.optim.rows import AdamStep, PastSteps, RowState, catch_up_rows, update_rows
 
 # Of the product dZ W made at once: on a CPU enough for fast products, still in cache for the update.
 _BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 64 << 20}
@@ -33,7 +34,7 @@ class RowAdam:
         self.last = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
         self._step = 0
         self._flushed_at = 0
-        self._rooms = Rooms()
+        self._memory = Recycler()
         block_bytes = _BLOCK_BYTES.get(weight.device.type, _BLOCK_BYTES["cpu"])
         self._block = max(1, min(len(weight), block_bytes // max(1, weight.shape[1] * weight.element_size())))
         # Of past steps, indexed by step.
@@ -65,7 +66,7 @@ class RowAdam:
             ConfigError: see :meth:`check_weight`.
         """
         self.check_weight()
-        return self._read(rows.long().contiguous(), self._step, out)
+        return catch_up_rows(self._state(), rows.long().contiguous(), self._past(), out)
 
     def advance(self, gradient: Tensor, lr: float) -> None:
         """One Adam step with ``gradient`` [N, d], a :class:`RowGradient` or dense.
@@ -77,15 +78,15 @@ class RowAdam:
             part = gradient.merged()
         else:
             part = RowPart(torch.arange(len(gradient), device=gradient.device), gradient.contiguous())
-        rows, weight, before = part.rows.long().contiguous(), self.weight.detach(), self._step
+        rows, state, before = part.rows.long().contiguous(), self._state(), self._past()
         written = rows if part.first is None else torch.where(part.first, rows, -1)
         current_known = part.read_at == self.stamp
-        slept = before + 1 - self.last.index_select(0, rows).double()
-        decay1, decay2 = ((beta**slept).to(weight) for beta in self.betas)
-        scalars = self._push(lr)
+        slept = before.step + 1 - self.last.index_select(0, rows).double()
+        decay1, decay2 = ((beta**slept).to(state.param) for beta in self.betas)
+        step = self._push(lr)
         block = self._block
-        product = self._rooms.empty(block, weight)
-        fresh = None if current_known else self._rooms.empty(block, weight)
+        product = self._memory.empty_rows(block, state.param)
+        fresh = None if current_known else self._memory.empty_rows(block, state.param)
         for start in range(0, len(rows), block):
             stop = min(start + block, len(rows))
             here = slice(start, stop)
@@ -93,31 +94,21 @@ class RowAdam:
                 assert part.read is not None
                 current = part.read[here]
             else:
-                current = self._read(rows[here], before, fresh[: stop - start])
-            update_rows(
-                weight,
-                self.exp_avg,
-                self.exp_avg_sq,
-                self.last,
-                written[here],
-                current,
-                part.product(start, stop, product).contiguous(),
-                decay1[here],
-                decay2[here],
-                self._step,
-                scalars,
-            )
+                current = catch_up_rows(state, rows[here], before, fresh[: stop - start])
+            gradient_rows = part.product(start, stop, product).contiguous()
+            update_rows(state, written[here], current, gradient_rows, (decay1[here], decay2[here]), step)
 
     def flush(self) -> None:
         """Write every owed move into the table and bring every row's moments up to date."""
         self.check_weight()
         if self._flushed_at == self._step:
             return
-        weight = self.weight.detach()
+        state, past = self._state(), self._past()
+        weight = state.param
         for rows in torch.arange(len(weight), device=weight.device).split(self._block):
             here = slice(int(rows[0]), int(rows[-1]) + 1)
             slept = self._step - self.last[here].double()
-            weight[here] = self._read(rows, self._step, torch.empty_like(weight[here]))
+            weight[here] = catch_up_rows(state, rows, past, torch.empty_like(weight[here]))
             self.exp_avg[here] *= (self.betas[0] ** slept).to(weight)[:, None]
             self.exp_avg_sq[here] *= (self.betas[1] ** slept).to(weight)[:, None]
             self.last[here] = torch.where(self.last[here] > 0, self._step, 0)
@@ -163,24 +154,14 @@ class RowAdam:
                 own.copy_(state[key])
         self._sizes, self._widths = (state[key].to(self.last.device, copy=True) for key in ("sizes", "widths"))
 
-    def _read(self, rows: Tensor, step: int, out: Tensor) -> Tensor:
-        return catch_up_rows(
-            self.weight.detach(),
-            self.exp_avg,
-            self.exp_avg_sq,
-            self.last,
-            rows,
-            step,
-            self._sizes,
-            self._widths,
-            self._decay,
-            self._shrink,
-            self._tolerance,
-            self.eps,
-            out,
-        )
+    def _state(self) -> RowState:
+        return RowState(self.weight.detach(), self.exp_avg, self.exp_avg_sq, self.last)
 
-    def _push(self, lr: float) -> StepScalars:
+    def _past(self) -> PastSteps:
+        scalars = self._sizes, self._widths, self._decay, self._shrink
+        return PastSteps(self._step, *scalars, self.eps, self._tolerance)
+
+    def _push(self, lr: float) -> AdamStep:
         """Start the next step with this learning rate."""
         step, (beta1, beta2) = self._step + 1, self.betas
         if step >= len(self._sizes):
@@ -190,7 +171,7 @@ class RowAdam:
         self._sizes[step].fill_(size)
         self._widths[step].fill_(width)
         self._step = step
-        return StepScalars(size, width, 1 - beta1, 1 - beta2, self.eps)
+        return AdamStep(step, size, width, 1 - beta1, 1 - beta2, self.eps)
 
 
 def _zeros_like(table: Tensor) -> Tensor:

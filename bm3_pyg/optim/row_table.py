@@ -9,7 +9,6 @@ a :class:`RowGradient`, and rows that the optimizer has not moved yet are caught
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -17,12 +16,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.ops.backend import backend_for
 from bm3_pyg.ops.cpu import Recycler
-from bm3_pyg.ops.csr import add_rows, first_places, take_rows
+from bm3_pyg.ops.csr import take_rows
 from bm3_pyg.ops.precision import full_precision
-
-_CAPACITY = 512  # rows; buffers are a multiple of it long
+from bm3_pyg.optim.row_gradient import RowGradient, RowPart
 
 
 class Deferral(Protocol):
@@ -65,7 +62,7 @@ class RowTable(nn.Module):
         if trainable and weight.dtype not in (torch.float32, torch.float64):
             raise ConfigError(f"RowTable: a trainable weight is float32 or float64, got {weight.dtype}")
         self.deferral: Deferral | None = None
-        self._rooms = Rooms()
+        self._memory = Recycler()
         if trainable:
             self.weight = nn.Parameter(weight.detach().contiguous())
         else:
@@ -107,9 +104,9 @@ class RowTable(nn.Module):
         """
         dtype = linear.weight.dtype
         if self.deferral is not None and torch.is_grad_enabled():
-            room = self._rooms.empty(len(rows), self.stored)
+            out = self._memory.empty_rows(len(rows), self.stored)
             bias = None if linear.bias is None else linear.bias.to(self.stored)
-            args = (self.stored, rows, linear.weight.to(self.stored), bias, self.deferral, room)
+            args = (self.stored, rows, linear.weight.to(self.stored), bias, self.deferral, out)
             return cast(Tensor, _Project.apply(*args)).to(dtype)  # type: ignore[no-untyped-call]
         return nn.functional.linear(self.gather(rows).to(dtype), linear.weight, linear.bias)
 
@@ -171,141 +168,7 @@ class RowTable(nn.Module):
         state.pop("_compiled_call_impl", None)
         if self.deferral is not None:
             state |= {"deferral": None, "_parameters": {"weight": nn.Parameter(self._current())}}
-        return state | {"_rooms": Rooms()}
-
-
-@dataclass
-class RowPart:
-    """``values @ basis`` (``values`` alone if there is no basis) at ``rows``.
-
-    Shapes: rows [n], values [n, D] and basis [D, d], or values [n, d]. ``read`` [n, d] holds the rows as the forward
-    pass read them, at the deferral's stamp ``read_at``, for an optimizer that needs them again. ``first`` [n], if
-    given, is false where a row repeats one before it, with values of 0.
-    """
-
-    rows: Tensor
-    values: Tensor
-    basis: Tensor | None = None
-    read: Tensor | None = None
-    read_at: tuple[int, int] | None = None
-    first: Tensor | None = None
-
-    def product(self, start: int, stop: int, out: Tensor) -> Tensor:
-        """Rows ``start:stop`` of the gradient, [stop - start, d]; ``out`` [stop - start or more, d] may hold it."""
-        if self.basis is None:
-            return self.values[start:stop]
-        return torch.mm(self.values[start:stop], self.basis, out=out[: stop - start])
-
-
-class RowGradient(Tensor):
-    """The gradient [N, d] of a table as a sum of :class:`RowPart`, never stored dense.
-
-    The ``grad`` of a deferred table is one, so accumulation, ``zero_grad``, ``grad.mul_(scale)`` and norms work as on
-    any gradient. Other operations see :meth:`to_dense`; other in-place operations are refused.
-    """
-
-    parts: list[RowPart]
-
-    @staticmethod
-    def __new__(cls, parts: list[RowPart], like: Tensor) -> RowGradient:
-        gradient: RowGradient = torch.Tensor._make_wrapper_subclass(
-            cls, like.shape, dtype=like.dtype, device=like.device
-        )
-        gradient.parts = parts
-        return gradient
-
-    @torch.no_grad()
-    def merged(self) -> RowPart:
-        """The same gradient as one part whose rows are distinct and increasing; a part with nothing to merge is itself.
-
-        Factors are merged side by side, [Z_1 Z_2] [W_1; W_2], so a product over u rows is all that is ever made.
-        With Triton's kernels, which need not wait for the device to count them, rows stay where they are instead, and
-        the sum stands where a row stands first.
-        """
-        none = torch.empty(0, dtype=torch.int64, device=self.device)
-        if backend_for(self) == "triton":
-            rows = torch.cat([none, *(part.rows for part in self.parts)])
-            where = first_places(rows)
-            merged = self._sum(rows, where)
-            merged.first = where == torch.arange(len(rows), device=rows.device)
-            if len(self.parts) == 1:
-                merged.read, merged.read_at = self.parts[0].read, self.parts[0].read_at
-            return merged
-        if len(self.parts) == 1 and bool((self.parts[0].rows.diff() > 0).all()):
-            return self.parts[0]
-        rows, where = torch.unique(torch.cat([none, *(part.rows for part in self.parts)]), return_inverse=True)
-        return self._sum(rows, where)
-
-    def _sum(self, rows: Tensor, where: Tensor) -> RowPart:
-        """One part over ``rows`` [u], to whose places ``where`` the rows of all parts are added."""
-        places = where.split([len(part.rows) for part in self.parts])
-        factored = all(part.basis is not None for part in self.parts)
-        columns = [part.values.shape[1] for part in self.parts] if factored else [self.shape[1]]
-        values = torch.zeros(len(rows), sum(columns), dtype=self.dtype, device=self.device)
-        if not factored:
-            for part, place in zip(self.parts, places, strict=True):
-                add_rows(values, place, part.values if part.basis is None else part.values @ part.basis)
-            return RowPart(rows, values)
-        for part, place, room in zip(self.parts, places, values.split(columns, dim=1), strict=True):
-            add_rows(room, place, part.values)
-        bases = [part.basis for part in self.parts if part.basis is not None]
-        return RowPart(rows, values, torch.cat([*bases, values.new_empty(0, self.shape[1])]))
-
-    @torch.no_grad()
-    def norm2(self) -> Tensor:
-        """Frobenius norm, a scalar: ||Z W||^2 = <Z^T Z, W W^T>, in float64 because its terms may cancel."""
-        part = self.merged()
-        if part.basis is None:
-            norm: Tensor = torch.linalg.vector_norm(part.values)
-            return norm
-        values, basis = part.values.double(), part.basis.double()
-        squared = ((values.T @ values) * (basis @ basis.T)).sum()
-        norm = squared.clamp(min=0).sqrt().to(self.dtype)
-        return norm
-
-    @torch.no_grad()
-    def to_dense(self, dtype: torch.dtype | None = None, *, masked_grad: bool = True) -> Tensor:  # type: ignore[override]
-        """[N, d]."""
-        dense = torch.zeros(self.shape, dtype=self.dtype, device=self.device)
-        for part in self.parts:
-            add_rows(dense, part.rows, part.values if part.basis is None else part.values @ part.basis)
-        return dense if dtype is None else dense.to(dtype)
-
-    def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        return f"RowGradient(shape={list(self.shape)}, rows={[len(part.rows) for part in self.parts]})"
-
-    @classmethod
-    def __torch_dispatch__(  # type: ignore[override]
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        aten, kwargs, first = torch.ops.aten, kwargs or {}, args[0] if args else None
-        if isinstance(first, RowGradient):
-            if func in (aten.detach.default, aten.alias.default):
-                return RowGradient(first.parts, first)
-            if func is aten.clone.default:
-                return RowGradient(list(first.parts), first)
-            if func is aten.add.Tensor and isinstance(args[1], RowGradient) and not kwargs:
-                return RowGradient([*first.parts, *args[1].parts], first)
-            if func is aten.linalg_vector_norm.default and args[1:] in ((), (2,)) and not kwargs:
-                return first.norm2()
-            if func is aten.zero_.default:
-                first.parts.clear()
-                return first
-            if func is aten.add_.Tensor and args[1].shape == first.shape and not kwargs:
-                first.parts.extend(_parts_of(args[1]))
-                return first
-            if func in (aten.mul_.Tensor, aten.mul_.Scalar) and _is_scalar(args[1]):
-                first.parts[:] = [replace(part, values=part.values * args[1]) for part in first.parts]
-                return first
-        if func in (aten._foreach_zero_.default, aten._foreach_mul_.Scalar, aten._foreach_mul_.Tensor):
-            for tensor in args[0]:
-                tensor.mul_(args[1]) if len(args) > 1 else tensor.zero_()
-            return None
-        if func._schema.is_mutable and any(isinstance(item, RowGradient) for item in _listed(first)):
-            raise NotImplementedError(
-                f"{func}: a row gradient cannot be changed so (optimizer.clip_grad_norm_ scales it)"
-            )
-        return func(*_densified(args), **{key: _densified([value])[0] for key, value in kwargs.items()})
+        return state
 
 
 class _Gather(torch.autograd.Function):
@@ -326,9 +189,9 @@ class _Project(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, rows: Tensor, basis: Tensor, bias: Tensor | None, deferral: Deferral, room: Tensor
+        ctx: Any, weight: Tensor, rows: Tensor, basis: Tensor, bias: Tensor | None, deferral: Deferral, out: Tensor
     ) -> Tensor:
-        read = deferral.read(rows, room)
+        read = deferral.read(rows, out)
         ctx.save_for_backward(rows, basis, read)
         ctx.weight, ctx.read_at = weight, deferral.stamp
         return nn.functional.linear(read, basis, bias)
@@ -345,44 +208,3 @@ class _Project(torch.autograd.Function):
             table_gradient = RowGradient([part], ctx.weight)
         basis_gradient = gradient.T @ read if needs_basis else None
         return table_gradient, None, basis_gradient, gradient.sum(0) if needs_bias else None, None, None
-
-
-class Rooms:
-    """Buffers used again at every step: fresh memory of such sizes costs more in page faults than reading rows does."""
-
-    def __init__(self) -> None:
-        self._memory = Recycler()
-
-    def empty(self, rows: int, like: Tensor) -> Tensor:
-        """Uninitialised [rows, d] like a table; batches of about the same number of rows share memory."""
-        capacity = -(-rows // _CAPACITY) * _CAPACITY
-        if like.is_cpu:
-            return self._memory.empty_like(like.detach()[:1].expand(capacity, -1))[:rows]
-        return torch.empty(rows, like.shape[1], dtype=like.dtype, device=like.device)
-
-
-def _parts_of(gradient: Tensor) -> list[RowPart]:
-    """The parts of a gradient [N, d], which if dense is one part with every row."""
-    if isinstance(gradient, RowGradient):
-        return gradient.parts
-    return [RowPart(torch.arange(len(gradient), device=gradient.device), gradient)]
-
-
-def _is_scalar(value: object) -> bool:
-    return not isinstance(value, Tensor) or (value.dim() == 0 and not isinstance(value, RowGradient))
-
-
-def _listed(value: object) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _densified(values: Any) -> list[Any]:
-    """Arguments with every row gradient, also inside lists, made dense."""
-    return [
-        value.to_dense()
-        if isinstance(value, RowGradient)
-        else _densified(value)
-        if any(isinstance(item, RowGradient) for item in _listed(value))
-        else value
-        for value in values
-    ]

@@ -38,6 +38,41 @@ from bm3_pyg.ops.cpu import parallel
 MAX_LEVELS = 64
 
 
+class RowState(NamedTuple):
+    """Adam's state of a table, each row as of the step it was touched last."""
+
+    param: Tensor  # [N, d]
+    exp_avg: Tensor  # [N, d]
+    exp_avg_sq: Tensor  # [N, d]
+    last: Tensor  # [N] int32, that step; 0 is never
+
+
+class PastSteps(NamedTuple):
+    """What moves a row at rest: the scalars of Adam's steps up to ``step``, all tensors float64, on the table's device.
+
+    ``decay`` and ``shrink`` are ``beta1^j`` and ``beta2^(j/2)`` for j = 1..J; later terms of S are dropped.
+    """
+
+    step: int
+    sizes: Tensor  # [more than step], lr_t / (1 - beta1^t) at index t
+    widths: Tensor  # [more than step], 1 / sqrt(1 - beta2^t) at index t
+    decay: Tensor  # [J]
+    shrink: Tensor  # [J]
+    eps: float
+    tolerance: float  # largest relative error of S; it is largest where eps vanishes beside sqrt(v)
+
+
+class AdamStep(NamedTuple):
+    """Adam's scalars of one step: x -= size m / (width sqrt(v) + eps)."""
+
+    step: int  # t
+    size: float  # lr / (1 - beta1^t)
+    width: float  # 1 / sqrt(1 - beta2^t)
+    gain1: float  # 1 - beta1
+    gain2: float  # 1 - beta2
+    eps: float
+
+
 class SleepRules(NamedTuple):
     """The sum S(s) for each of n rows: row i follows rule ``which[i]`` of K.
 
@@ -51,101 +86,62 @@ class SleepRules(NamedTuple):
     ratio: Tensor  # [K, levels]
 
 
-class StepScalars(NamedTuple):
-    """Adam's scalars of one step: x -= size m / (width sqrt(v) + eps)."""
-
-    size: float  # lr / (1 - beta1^t)
-    width: float  # 1 / sqrt(1 - beta2^t)
-    gain1: float  # 1 - beta1
-    gain2: float  # 1 - beta2
-    eps: float
-
-
-def sleep_rules(
-    last: Tensor,
-    step: int,
-    sizes: Tensor,
-    widths: Tensor,
-    decay: Tensor,
-    shrink: Tensor,
-    tolerance: float,
-    like: Tensor,
-) -> SleepRules:
-    """Rules that catch n rows up from their own step to ``step``.
+def catch_up_rows(state: RowState, rows: Tensor, past: PastSteps, out: Tensor) -> Tensor:
+    """Rows as dense Adam would have them at ``past.step``: :func:`sleep_rules` and :func:`read_rows` in one.
 
     Args:
-        last: [n], the step each row was last touched at; 0 is never.
-        step: the step to catch up to, at least ``last``.
-        sizes: [more than step] float64, ``lr_t / (1 - beta1^t)`` at index t.
-        widths: [more than step] float64, ``1 / sqrt(1 - beta2^t)`` at index t.
-        decay, shrink: [J] float64, ``beta1^j`` and ``beta2^(j/2)`` for j = 1..J; later terms are dropped.
-        tolerance: largest relative error of S (it is largest where eps vanishes beside sqrt(v)).
-        like: gives the dtype and the device of the result.
-    """
-    starts, which = torch.unique(last, return_inverse=True)
-    count, levels = len(starts), min(MAX_LEVELS, len(decay))
-    depth, total = torch.zeros(count, dtype=torch.int64), torch.zeros(count, dtype=torch.float64)
-    centre, ratio = (torch.ones(count, levels, dtype=torch.float64), torch.zeros(count, levels, dtype=torch.float64))
-    if backend_for(like) == "numba":
-        from bm3_pyg.ops import numba_kernels
-
-        before, after = (starts, step, sizes, widths, decay, shrink, tolerance), (depth, total, centre, ratio)
-        _in_parts(numba_kernels.sleep_rules, count, *before, *after)
-    else:
-        starts, sizes, widths, decay, shrink = (operand.cpu() for operand in (starts, sizes, widths, decay, shrink))
-        _sleep_rules(starts, step, sizes, widths, decay, shrink, tolerance, depth, total, centre, ratio)
-    deepest = max(1, int(depth.max())) if count else 1
-    return SleepRules(
-        which, depth.to(like.device), total.to(like), centre[:, :deepest].to(like), ratio[:, :deepest].to(like)
-    )
-
-
-def catch_up_rows(
-    x: Tensor,
-    m: Tensor,
-    v: Tensor,
-    last: Tensor,
-    rows: Tensor,
-    step: int,
-    sizes: Tensor,
-    widths: Tensor,
-    decay: Tensor,
-    shrink: Tensor,
-    tolerance: float,
-    eps: float,
-    out: Tensor,
-) -> Tensor:
-    """Rows as dense Adam would have them at ``step``, nothing written back: :func:`sleep_rules` and :func:`read_rows`.
-
-    Args:
-        x, m, v: [N, d] values and moments, each row as of its last touch.
-        last: [N] int32, the step each row was last touched at; 0 is never.
+        state: of the table; nothing is written back.
         rows: [n] int64 within range, distinct or not.
-        step, sizes, widths, decay, shrink, tolerance: as for :func:`sleep_rules`, on the device of ``x``.
+        past: up to the step to catch up to.
         out: [n, d], filled and returned.
 
     Raises:
         IndexError: a row outside the table (on a GPU, CUDA's assertion).
     """
-    last = last.index_select(0, rows)
-    if backend_for(x) == "triton":
+    last = state.last.index_select(0, rows)
+    if backend_for(state.param) == "triton":
         from bm3_pyg.ops import triton_kernels
 
-        triton_kernels.catch_up_rows(x, m, v, rows, last, step, sizes, widths, decay, shrink, eps, out)
+        step, sizes, widths, decay, shrink, eps, _ = past
+        # A tensor, because Triton passes Python's floats in single precision.
+        small = torch.full((1,), eps, dtype=out.dtype, device=out.device)
+        operands = (*state[:3], rows, last, step, sizes, widths, decay, shrink, len(decay), small, out)
+        triton_kernels.over_rows(triton_kernels.catch_up_rows, out.shape, *operands)
         return out
-    rules = sleep_rules(last, step, sizes, widths, decay, shrink, tolerance, like=x)
-    return read_rows(x, m, v, rows, rules, eps, out)
+    return read_rows(state, rows, sleep_rules(last, past, like=state.param), past.eps, out)
 
 
-def read_rows(x: Tensor, m: Tensor, v: Tensor, rows: Tensor, rules: SleepRules, eps: float, out: Tensor) -> Tensor:
+def sleep_rules(last: Tensor, past: PastSteps, like: Tensor) -> SleepRules:
+    """Rules that catch n rows up from their own steps ``last`` [n] to ``past.step``; in dtype and device as ``like``."""
+    starts, which = torch.unique(last, return_inverse=True)
+    depth, total = torch.zeros(len(starts), dtype=torch.int64), torch.zeros(len(starts), dtype=torch.float64)
+    centre, ratio = torch.zeros(2, len(starts), min(MAX_LEVELS, len(past.decay)), dtype=torch.float64)
+    rules = SleepRules(which, depth, total, centre.fill_(1), ratio)
+    if backend_for(like) == "numba":
+        from bm3_pyg.ops import numba_kernels
+
+        step, sizes, widths, decay, shrink, _, tolerance = past
+        operands = (starts, step, sizes, widths, decay, shrink, tolerance)
+        _in_parts(numba_kernels.sleep_rules, len(starts), *operands, *rules[1:])
+    else:
+        _stieltjes(starts.cpu().long(), past, rules)
+    deepest = max(1, int(depth.max())) if len(depth) else 1
+    return SleepRules(
+        which, depth.to(like.device), total.to(like), centre[:, :deepest].to(like), ratio[:, :deepest].to(like)
+    )
+
+
+def read_rows(state: RowState, rows: Tensor, rules: SleepRules, eps: float, out: Tensor) -> Tensor:
     """``out[i] = x[rows[i]] - m[rows[i]] * S_i(sqrt(v[rows[i]]))``: rows caught up, nothing written back.
 
     Args:
-        x, m, v: [N, d] values and moments, each row as of its last touch.
+        state: of the table.
         rows: [n] int64 within range, distinct or not.
         rules: one for each of ``rows``.
+        eps: Adam's.
         out: [n, d], filled and returned.
     """
+    x, m, v, _ = state
     if backend_for(x) == "numba":
         from bm3_pyg.ops import numba_kernels
 
@@ -166,47 +162,38 @@ def read_rows(x: Tensor, m: Tensor, v: Tensor, rows: Tensor, rules: SleepRules, 
 
 
 def update_rows(
-    x: Tensor,
-    m: Tensor,
-    v: Tensor,
-    last: Tensor,
-    rows: Tensor,
-    current: Tensor,
-    gradient: Tensor,
-    decay1: Tensor,
-    decay2: Tensor,
-    step: int,
-    scalars: StepScalars,
+    state: RowState, rows: Tensor, current: Tensor, gradient: Tensor, decays: tuple[Tensor, Tensor], step: AdamStep
 ) -> None:
     """Adam's step on distinct rows, in place: moments decay over the sleep, take the gradient in, and move the row.
 
     Args:
-        x, m, v: [N, d] values and moments.
-        last: [N] int32, becomes ``step`` at ``rows``.
+        state: of the table; ``last`` becomes ``step.step`` at ``rows``.
         rows: [n] int64, distinct and within range; Triton's kernel passes over negative ones.
-        current: [n, d], the rows caught up to ``step - 1``.
+        current: [n, d], the rows caught up to the step before.
         gradient: [n, d].
-        decay1, decay2: [n], beta1 and beta2 to the power ``step - last``.
-        scalars: of this step.
+        decays: beta1 and beta2 to the power ``step.step - last``, [n] each.
+        step: the one to take.
     """
+    x, m, v, last = state
+    number, *scalars = step
+    operands = (*state, rows, current, gradient, *decays, number)
     if backend_for(x) == "numba":
         from bm3_pyg.ops import numba_kernels
 
-        operands = (x, m, v, last, rows, current, gradient, decay1, decay2, step, _scalars(x, *scalars))
-        _in_parts(numba_kernels.update_rows, len(rows), *operands)
+        _in_parts(numba_kernels.update_rows, len(rows), *operands, _scalars(x, *scalars))
         return
     if backend_for(x) == "triton":
         from bm3_pyg.ops import triton_kernels
 
         # From pinned memory, so that the host does not wait for the copy.
         numbers = torch.tensor(scalars, dtype=x.dtype, pin_memory=x.is_cuda).to(x.device, non_blocking=True)
-        triton_kernels.update_rows(x, m, v, last, rows, current, gradient, decay1, decay2, step, numbers)
+        triton_kernels.over_rows(triton_kernels.update_rows, current.shape, *operands, numbers)
         return
     size, width, gain1, gain2, eps = scalars
-    first = m[rows].mul_(decay1[:, None]).add_(gradient, alpha=gain1)
-    second = v[rows].mul_(decay2[:, None]).addcmul_(gradient, gradient, value=gain2)
+    first = m[rows].mul_(decays[0][:, None]).add_(gradient, alpha=gain1)
+    second = v[rows].mul_(decays[1][:, None]).addcmul_(gradient, gradient, value=gain2)
     x[rows] = current - size * first / (width * second.sqrt() + eps)
-    m[rows], v[rows], last[rows] = first, second, step
+    m[rows], v[rows], last[rows] = first, second, number
 
 
 def _in_parts(loop: Callable[..., object], count: int, *operands: Any) -> None:
@@ -221,21 +208,11 @@ def _scalars(like: Tensor, *values: float) -> Any:
     return torch.tensor(values, dtype=like.dtype).numpy()
 
 
-def _sleep_rules(
-    starts: Tensor,
-    step: int,
-    sizes: Tensor,
-    widths: Tensor,
-    decay: Tensor,
-    shrink: Tensor,
-    tolerance: float,
-    depth: Tensor,
-    total: Tensor,
-    centre: Tensor,
-    ratio: Tensor,
-) -> None:
-    """Stieltjes' procedure for every start at once: orthogonal polynomials of the measure, level by level, in place."""
-    starts = starts.long()
+def _stieltjes(starts: Tensor, past: PastSteps, rules: SleepRules) -> None:
+    """Fill ``rules`` for every start at once: orthogonal polynomials of the measure, by Stieltjes' procedure."""
+    _, depth, total, centre, ratio = rules
+    step, tolerance = past.step, past.tolerance
+    sizes, widths, decay, shrink = (x.cpu() for x in (past.sizes, past.widths, past.decay, past.shrink))
     j = torch.arange(1, max(1, min(len(decay), int((step - starts).max()) if len(starts) else 1)) + 1)
     inside = (starts[:, None] + j <= step) & (starts[:, None] > 0)
     at = (starts[:, None] + j).clamp_(max=step)

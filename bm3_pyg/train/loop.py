@@ -23,7 +23,7 @@ from bm3_pyg.eval import RankingTask, rank
 from bm3_pyg.eval.cold import held_out_scorer, held_out_task, is_cold_split
 from bm3_pyg.eval.ranking import check_sizes
 from bm3_pyg.eval.users import write_user_metrics
-from bm3_pyg.optim import DeferredAdam, RowTable, build_optimizer, check_precision
+from bm3_pyg.optim import DeferredAdam, RowTable, build_optimizer, check_trainable
 from bm3_pyg.protocols import (
     Losses,
     Recommender,
@@ -125,7 +125,7 @@ def fit(
     """
     config = config or TrainConfig()
     model = to_train(model)
-    check_precision(model)
+    check_trainable(model)
     opened = nullcontext() if out is None else RunFolder.open(Path(out), model, data, config, resume, command)
     with opened as folder, torch.inference_mode(False), torch.enable_grad():
         return _run(model, data, config, folder, callbacks, verbose)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from bm3_pyg.optim.row_table import RowGradient
+from bm3_pyg.optim.row_gradient import RowGradient
 
 THERE = torch.device("cuda:0")
 aten = torch.ops.aten

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bm3_pyg.ops import mean_cosine
+from bm3_pyg.ops import weighted_cosine
 
 A_ROWS, B_ROWS = torch.tensor([0, 3, 3, 6, 2, 2]), torch.tensor([5, 0, 1, 1, 1, 4])
 
@@ -21,7 +21,7 @@ def twin(a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, wei
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("rows", [(A_ROWS, B_ROWS), (None, A_ROWS), (B_ROWS, None), (None, None)])
 @pytest.mark.parametrize("dim", [1, 7, 64])
-def test_mean_cosine_is_its_twin(
+def test_weighted_cosine_is_its_twin(
     dim: int, rows: tuple[Tensor | None, Tensor | None], weighted: bool, dtype: torch.dtype, tolerance: float
 ) -> None:
     torch.manual_seed(0)
@@ -31,7 +31,7 @@ def test_mean_cosine_is_its_twin(
     a.requires_grad_()
     b.requires_grad_()
     weight = torch.rand(pairs, dtype=dtype) if weighted else None
-    result, expected = mean_cosine(a, b, *rows, weight), twin(a, b, *rows, weight)
+    result, expected = weighted_cosine(a, b, *rows, weight), twin(a, b, *rows, weight)
     torch.testing.assert_close(result, expected, rtol=tolerance, atol=tolerance)
     gradients = [torch.autograd.grad(x * 3, a)[0] for x in (result, expected)]
     torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
@@ -44,9 +44,9 @@ def test_targets_get_no_gradient_and_rows_without_length_do_no_harm() -> None:
     b[3] = 0
     a.requires_grad_()
     b.requires_grad_()
-    result, expected = mean_cosine(a, b), twin(a, b, None, None, None)
+    result, expected = weighted_cosine(a, b), twin(a, b, None, None, None)
     torch.testing.assert_close(result, expected)
     torch.testing.assert_close(*(torch.autograd.grad(x, a)[0] for x in (result, expected)))
-    assert torch.autograd.grad(mean_cosine(a, b), b, allow_unused=True)[0] is None
+    assert torch.autograd.grad(weighted_cosine(a, b), b, allow_unused=True)[0] is None
     a = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda a: mean_cosine(a, b, A_ROWS[:3], B_ROWS[1:4]), a)
+    assert torch.autograd.gradcheck(lambda a: weighted_cosine(a, b, A_ROWS[:3], B_ROWS[1:4]), a)

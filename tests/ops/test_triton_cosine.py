@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bm3_pyg.ops import mean_cosine
+from bm3_pyg.ops import weighted_cosine
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("needs the package triton", allow_module_level=True)
@@ -53,21 +53,21 @@ def test_value_and_gradient(dim: int, joins: str, weighted: bool, dtype: torch.d
     a_rows = drawn[0] if joins in ("rows", "a only") else None
     b_rows = drawn[1] if joins in ("rows", "b only") else None
     weight = torch.rand(N, generator=generator, dtype=torch.float64).to(DEVICE, dtype) if weighted else None
-    found, expected = mean_cosine(a, b, a_rows, b_rows, weight), twin(a, b, a_rows, b_rows, weight)
+    found, expected = weighted_cosine(a, b, a_rows, b_rows, weight), twin(a, b, a_rows, b_rows, weight)
     torch.testing.assert_close(found, expected, rtol=PRECISE[dtype], atol=PRECISE[dtype])
     gradients = [torch.autograd.grad(value * 3, a)[0] for value in (found, expected)]
     length = torch.linalg.vector_norm(a.detach(), dim=1, keepdim=True).clamp(min=1e-8)  # slopes go with its inverse
     torch.testing.assert_close(*(gradient * length for gradient in gradients), rtol=0, atol=PRECISE[dtype])
-    assert torch.equal(found, mean_cosine(a, b, a_rows, b_rows, weight))
+    assert torch.equal(found, weighted_cosine(a, b, a_rows, b_rows, weight))
 
 
 @pytest.mark.parametrize("dtype", PRECISE)
 def test_one_pair_no_pair_and_no_gradient(dtype: torch.dtype) -> None:
     a, b = tables(3, dtype)
     row = torch.tensor([2], device=DEVICE)
-    torch.testing.assert_close(mean_cosine(a, b, row, row), twin(a, b, row, row, None))
+    torch.testing.assert_close(weighted_cosine(a, b, row, row), twin(a, b, row, row, None))
     with torch.no_grad():
-        torch.testing.assert_close(mean_cosine(a, b), twin(a, b, None, None, None))
-    empty = mean_cosine(a, b, row[:0], row[:0])
+        torch.testing.assert_close(weighted_cosine(a, b), twin(a, b, None, None, None))
+    empty = weighted_cosine(a, b, row[:0], row[:0])
     assert empty == 0
     assert not torch.autograd.grad(empty, a)[0].any()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bm3_pyg.optim.rows import StepScalars, catch_up_rows, update_rows
+from bm3_pyg.optim.rows import AdamStep, PastSteps, RowState, catch_up_rows, update_rows
 
 if importlib.util.find_spec("triton") is None:
     pytest.skip("needs the package triton", allow_module_level=True)
@@ -29,7 +29,7 @@ def _backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BM3_KERNELS", "triton")
 
 
-def table(dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def table(dim: int, dtype: torch.dtype) -> RowState:
     """x, m, v and last of ugly rows; every other x is 0, so that a small move is not lost in its rounding."""
     generator = torch.Generator().manual_seed(dim)
     x, m = (torch.randn(len(LAST), dim, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -38,15 +38,15 @@ def table(dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]
     for moment in (m, v):
         moment[0] = moment[-1] = 0
     last = torch.tensor(LAST, dtype=torch.int32)
-    return x.to(DEVICE, dtype), m.to(DEVICE, dtype), v.to(DEVICE, dtype), last.to(DEVICE)
+    return RowState(x.to(DEVICE, dtype), m.to(DEVICE, dtype), v.to(DEVICE, dtype), last.to(DEVICE))
 
 
-def caught_up(x: Tensor, m: Tensor, v: Tensor, last: Tensor, rows: Tensor, rates: Tensor) -> Tensor:
+def caught_up(state: RowState, rows: Tensor, rates: Tensor) -> Tensor:
     t = torch.arange(STEP + 1, dtype=torch.float64, device=DEVICE)
     j = torch.arange(1, TERMS + 1, dtype=torch.float64, device=DEVICE)
     sizes, widths = rates / (1 - BETA1**t), (1 - BETA2**t).rsqrt()
-    history = (sizes, widths, BETA1**j, BETA2 ** (j / 2))
-    return catch_up_rows(x, m, v, last, rows, STEP, *history, 1e-13, EPS, x.new_empty(len(rows), x.shape[1]))
+    past = PastSteps(STEP, sizes, widths, BETA1**j, BETA2 ** (j / 2), EPS, 1e-13)
+    return catch_up_rows(state, rows, past, state.param.new_empty(len(rows), state.param.shape[1]))
 
 
 def slow(x: Tensor, m: Tensor, v: Tensor, last: int, rates: Tensor) -> Tensor:
@@ -61,25 +61,25 @@ def slow(x: Tensor, m: Tensor, v: Tensor, last: int, rates: Tensor) -> Tensor:
 @DTYPES
 @DIMS
 def test_rows_are_caught_up(dim: int, dtype: torch.dtype) -> None:
-    x, m, v, last = table(dim, dtype)
+    x, m, v, last = state = table(dim, dtype)
     before = [tensor.clone() for tensor in (x, m, v, last)]
     rates = torch.rand(STEP + 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(DEVICE)
     rows = torch.tensor([7, 0, 3, 3, 1, 2, 4, 5, 3, 6], device=DEVICE)
-    found = caught_up(x, m, v, last, rows, rates)
+    found = caught_up(state, rows, rates)
     expected = torch.stack([slow(x[row], m[row], v[row], LAST[row], rates) for row in rows.tolist()])
     error = (found.double() - expected).abs()
     assert (error <= PRECISE[dtype] * (expected.abs() + x[rows].double().abs())).all()
     assert torch.equal(found[[0, 1, 4]], x[[7, 0, 1]])  # nothing is owed to these
     assert all(torch.equal(*pair) for pair in zip((x, m, v, last), before, strict=True))
-    one = caught_up(x, m, v, last, rows[5:6], rates)
+    one = caught_up(state, rows[5:6], rates)
     assert torch.equal(one, found[5:6])
-    assert caught_up(x, m, v, last, rows[:0], rates).shape == (0, dim)
+    assert caught_up(state, rows[:0], rates).shape == (0, dim)
 
 
 @DTYPES
 @DIMS
 def test_update_is_adams_and_passes_over_negative_rows(dim: int, dtype: torch.dtype) -> None:
-    x, m, v, last = table(dim, dtype)
+    x, m, v, last = state = table(dim, dtype)
     torch.manual_seed(0)
     rows = torch.tensor([6, -1, 0, 3, -1], device=DEVICE)
     current, g = (torch.randn(5, dim, dtype=torch.float64).to(DEVICE, dtype) for _ in range(2))
@@ -93,21 +93,20 @@ def test_update_is_adams_and_passes_over_negative_rows(dim: int, dtype: torch.dt
             for tensor, value in zip(expected[:3], (moved, first, second), strict=True):
                 tensor[row] = value
             expected[3][row] = STEP + 1
-    scalars = StepScalars(0.3, 2.0, 0.1, 0.001, EPS)
-    update_rows(x, m, v, last, rows, current, g, decay1, decay2, STEP + 1, scalars)
+    update_rows(state, rows, current, g, (decay1, decay2), AdamStep(STEP + 1, 0.3, 2.0, 0.1, 0.001, EPS))
     torch.testing.assert_close((x, m), tuple(expected[:2]), rtol=PRECISE[dtype], atol=PRECISE[dtype])
     torch.testing.assert_close(v, expected[2], rtol=PRECISE[dtype], atol=0)
     assert torch.equal(last, expected[3])
-    nothing = rows[:0], current[:0], g[:0], decay1[:0], decay2[:0]
-    update_rows(x, m, v, last, *nothing, STEP + 2, scalars)
+    nothing = rows[:0], current[:0], g[:0], (decay1[:0], decay2[:0])
+    update_rows(state, *nothing, AdamStep(STEP + 2, 0.3, 2.0, 0.1, 0.001, EPS))
     assert int(last.max()) == STEP + 1
 
 
 def test_infinity_and_nan_travel_as_in_dense_adam() -> None:
-    x, m, v, last = table(3, torch.float32)
+    x, m, v, _ = state = table(3, torch.float32)
     m[4, 0], v[4, 1], m[4, 2] = float("nan"), float("inf"), float("inf")
     rates = torch.full((STEP + 1,), 1e-3, dtype=torch.float64, device=DEVICE)
-    found = caught_up(x, m, v, last, torch.tensor([4], device=DEVICE), rates)[0]
+    found = caught_up(state, torch.tensor([4], device=DEVICE), rates)[0]
     assert found[0].isnan()
     assert found[1] == x[4, 1]
     assert found[2] == -float("inf")

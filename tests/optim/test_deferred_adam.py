@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.optim import DeferredAdam, build_optimizer
-from bm3_pyg.optim.row_table import RowGradient, RowTable
+from bm3_pyg.optim.row_gradient import RowGradient
+from bm3_pyg.optim.row_table import RowTable
 
 N, WIDTH, DIM = 40, 12, 4
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.optim import DeferredAdam
 from bm3_pyg.optim.row_adam import RowAdam
-from bm3_pyg.optim.row_table import RowGradient, RowPart, RowTable
+from bm3_pyg.optim.row_gradient import RowGradient, RowPart
+from bm3_pyg.optim.row_table import RowTable
 
 N, WIDTH = 40, 12
 BETAS, EPS, LR = (0.9, 0.999), 1e-8, 1e-3

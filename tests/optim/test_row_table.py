@@ -83,7 +83,7 @@ def test_pickle_is_of_an_up_to_date_table_without_optimizer() -> None:
     assert loaded.trainable
 
 
-def test_rooms_are_used_again() -> None:
+def test_memory_is_used_again() -> None:
     """Backward and step need the rows read; once no one does, the next pass writes into the same memory."""
     table, linear = RowTable(torch.randn(600, 600)), nn.Linear(600, 2)
     optimizer = DeferredAdam([*table.parameters(), *linear.parameters()], [table])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bm3_pyg.optim.rows import SleepRules, StepScalars, read_rows, sleep_rules, update_rows
+from bm3_pyg.optim.rows import AdamStep, PastSteps, RowState, SleepRules, read_rows, sleep_rules, update_rows
 
 BETA1, BETA2, TERMS = 0.9, 0.999, 350
 
@@ -26,7 +26,8 @@ def history(steps: int, lr: Tensor | None = None) -> tuple[Tensor, Tensor]:
 def rules_at(last: Tensor, step: int, like: Tensor, lr: Tensor | None = None) -> SleepRules:
     j = torch.arange(1, TERMS + 1, dtype=torch.float64)
     tolerance = 1e-7 if like.dtype == torch.float32 else 1e-13
-    return sleep_rules(last, step, *history(step, lr), BETA1**j, BETA2 ** (j / 2), tolerance, like)
+    past = PastSteps(step, *history(step, lr), BETA1**j, BETA2 ** (j / 2), 1e-8, tolerance)
+    return sleep_rules(last, past, like)
 
 
 def slow_sum(s: Tensor, last: int, step: int, eps: float, lr: Tensor | None = None) -> Tensor:
@@ -51,7 +52,7 @@ def test_rules_equal_the_sum(dtype: torch.dtype, eps: float, schedule: str) -> N
     m, v = -torch.ones(len(last), len(s), dtype=dtype), (s**2).to(dtype).repeat(len(last), 1)
     out = torch.empty_like(m)
     rules = rules_at(last, step, out, lr)
-    read_rows(torch.zeros_like(m), m, v, torch.arange(len(last)), rules, eps, out)
+    read_rows(RowState(torch.zeros_like(m), m, v, last), torch.arange(len(last)), rules, eps, out)
     expected = torch.stack([slow_sum(s, int(t), step, eps, lr) for t in last])
     torch.testing.assert_close(out.double(), expected, rtol=1e-6 if dtype == torch.float32 else 1e-12, atol=0)
 
@@ -62,7 +63,8 @@ def test_first_steps(step: int) -> None:
     last = torch.arange(1, step + 1, dtype=torch.int32)
     s = torch.logspace(-12, 0, 20, dtype=torch.float64)
     m, v = -torch.ones(step, 20, dtype=torch.float64), (s**2).repeat(step, 1)
-    out = read_rows(torch.zeros_like(m), m, v, torch.arange(step), rules_at(last, step, m), 1e-8, torch.empty_like(m))
+    state = RowState(torch.zeros_like(m), m, v, last)
+    out = read_rows(state, torch.arange(step), rules_at(last, step, m), 1e-8, torch.empty_like(m))
     torch.testing.assert_close(out, torch.stack([slow_sum(s, int(t), step, 1e-8) for t in last]), rtol=1e-12, atol=0)
 
 
@@ -82,12 +84,13 @@ def test_rows_never_touched_or_repeated() -> None:
     x, m = (torch.randn(5, 3, generator=generator) for _ in range(2))
     v, last = torch.rand(5, 3, generator=generator), torch.tensor([0, 4, 9, 10, 0], dtype=torch.int32)
     rows = torch.tensor([4, 1, 1, 3, 0])
-    out = read_rows(x, m, v, rows, rules_at(last[rows], 10, x), 1e-8, torch.empty(5, 3))
+    state = RowState(x, m, v, last)
+    out = read_rows(state, rows, rules_at(last[rows], 10, x), 1e-8, torch.empty(5, 3))
     for i, row in enumerate(rows.tolist()):
         moved = slow_sum(v[row].double().sqrt(), int(last[row]), 10, 1e-8) if last[row] else torch.zeros(3)
         torch.testing.assert_close(out[i], (x[row] - m[row] * moved).float())
     nothing = torch.empty(0, dtype=torch.int64)
-    assert read_rows(x, m, v, nothing, rules_at(last[nothing], 10, x), 1e-8, torch.empty(0, 3)).shape == (0, 3)
+    assert read_rows(state, nothing, rules_at(last[nothing], 10, x), 1e-8, torch.empty(0, 3)).shape == (0, 3)
 
 
 @pytest.mark.usefixtures("_backend")
@@ -102,8 +105,8 @@ def test_update_is_adams(dtype: torch.dtype) -> None:
     second = v[rows] * BETA2 ** slept[:, None] + (1 - BETA2) * g[rows] ** 2
     moved = current - 0.1 * first / (2.0 * second.sqrt() + 1e-8)
     untouched, last = x[[1, 3]].clone(), torch.tensor([8, 0, 6, 0], dtype=torch.int32)
-    scalars = StepScalars(0.1, 2.0, 1 - BETA1, 1 - BETA2, 1e-8)
-    update_rows(x, m, v, last, rows, current, g[rows], BETA1**slept, BETA2**slept, 9, scalars)
+    step = AdamStep(9, 0.1, 2.0, 1 - BETA1, 1 - BETA2, 1e-8)
+    update_rows(RowState(x, m, v, last), rows, current, g[rows], (BETA1**slept, BETA2**slept), step)
     torch.testing.assert_close(x[rows], moved)
     torch.testing.assert_close(m[rows], first)
     torch.testing.assert_close(v[rows], second)
@@ -121,7 +124,7 @@ def test_results_do_not_depend_on_threads() -> None:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             rules = rules_at(last[rows], 300, x)
-            results.append(read_rows(x, m, v, rows, rules, 1e-8, torch.empty(200, 40)))
+            results.append(read_rows(RowState(x, m, v, last), rows, rules, 1e-8, torch.empty(200, 40)))
     finally:
         torch.set_num_threads(before)
     assert torch.equal(results[0], results[1])
