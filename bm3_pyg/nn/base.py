@@ -42,7 +42,7 @@ class Model(nn.Module):
         return state
 
     def _apply(self: Moved, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Moved:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
         for name, value in list(vars(self).items()):
             if isinstance(value, (Graph, ItemGraph)):
                 setattr(self, name, value.to(self.device))

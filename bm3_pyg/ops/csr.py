@@ -84,7 +84,7 @@ def take_rows(table: Tensor, rows: Tensor) -> Tensor:
 
     Shapes: table [n, d], rows [k] int64, repeated or not -> [k, d].
     """
-    result: Tensor = _TakeRows.apply(table, rows)  # type: ignore[no-untyped-call]
+    result: Tensor = _TakeRows.apply(table, rows)
     return result
 
 

@@ -31,7 +31,7 @@ class ItemGraph:
     @full_precision
     def smooth(self, items: Tensor) -> Tensor:
         """S E, [I, D] -> [I, D]. Differentiable once."""
-        result: Tensor = _Smooth.apply(items, self)  # type: ignore[no-untyped-call]
+        result: Tensor = _Smooth.apply(items, self)
         return result
 
     def to(self, device: torch.device | str) -> ItemGraph:

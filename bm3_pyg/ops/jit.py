@@ -24,7 +24,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         try:
             if not os.path.isabs(os.path.expanduser("~")) and not os.environ.get("NUMBA_CACHE_DIR"):
                 raise RuntimeError("this user has no home folder")  # numba would make a folder called ~
-            dispatcher._cache = _Cache(function)  # type: ignore[no-untyped-call]
+            dispatcher._cache = _Cache(function)
         except (RuntimeError, OSError) as error:  # no place for it
             _say(error)
         return dispatcher
@@ -37,7 +37,7 @@ class _Cache(FunctionCache):
 
     def load_overload(self, *which: Any) -> Any:
         try:
-            return super().load_overload(*which)  # type: ignore[no-untyped-call]
+            return super().load_overload(*which)
         except Exception:  # whatever is wrong with a file, its content can be made anew
             _try(self.flush)
             return None

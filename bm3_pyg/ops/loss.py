@@ -36,7 +36,7 @@ def weighted_cosine(
     Returns:
         A scalar.
     """
-    result: Tensor = _WeightedCosine.apply(a, b, a_rows, b_rows, weight)  # type: ignore[no-untyped-call]
+    result: Tensor = _WeightedCosine.apply(a, b, a_rows, b_rows, weight)
     return result
 
 
@@ -142,7 +142,7 @@ def uniformity(rows: Tensor, weight: Tensor) -> Tensor:
     Returns:
         A scalar.
     """
-    result: Tensor = _Uniformity.apply(normalize(rows), weight)  # type: ignore[no-untyped-call]
+    result: Tensor = _Uniformity.apply(normalize(rows), weight)
     return result
 
 

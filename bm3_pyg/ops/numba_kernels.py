@@ -13,7 +13,7 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -43,7 +43,7 @@ def _prefetch(typing_context: Any, array: Any, offset: Any) -> Any:
 
 
 @compiled(fastmath=FUSED)
-def layer(indptr, indices, row_scale, column_scale, x, w, alpha, beta, out, squares, measure, part, low, high):  # type: ignore[no-untyped-def]
+def layer(indptr, indices, row_scale, column_scale, x, w, alpha, beta, out, squares, measure, part, low, high):
     """Rows ``low`` to ``high`` of ``out = alpha x + beta D_r^-1/2 S D_c^-1/2 w``, in one pass.
 
     S is the binary CSR matrix ``(indptr, indices)``; ``row_scale`` and ``column_scale`` are the diagonals of
@@ -60,9 +60,7 @@ def layer(indptr, indices, row_scale, column_scale, x, w, alpha, beta, out, squa
 
 
 @compiled(fastmath=FUSED, inline="always")
-def _layer(  # type: ignore[no-untyped-def]
-    indptr, indices, row_scale, column_scale, x, w, alpha, beta, out, squares, measure, part, low, high, width
-):
+def _layer(indptr, indices, row_scale, column_scale, x, w, alpha, beta, out, squares, measure, part, low, high, width):
     last = len(indices) - 1
     total = np.empty(width, x.dtype)
     lanes = np.zeros(width, x.dtype)
@@ -93,7 +91,7 @@ def _layer(  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def topk(scores, start, stop, hidden, values, ids, low, high):  # type: ignore[no-untyped-def]
+def topk(scores, start, stop, hidden, values, ids, low, high):
     """Rows ``low`` to ``high`` of ``values`` and ``ids`` [B, k]: the best of ``scores`` [B, I], ties by lower id.
 
     Entries ``hidden[start[row]:stop[row]]`` of a row are overwritten with -inf first. Then the items are dealt into 8k
@@ -133,7 +131,7 @@ def topk(scores, start, stop, hidden, values, ids, low, high):  # type: ignore[n
 
 
 @compiled()
-def _keep_best(line, low, high, threshold, best, ids, found):  # type: ignore[no-untyped-def]
+def _keep_best(line, low, high, threshold, best, ids, found):
     """Insert what reaches ``threshold`` in ``line[low:high]`` into the descending ``best[:found]``, its positions into
     ``ids``; return the new count."""
     k = len(best)
@@ -162,7 +160,7 @@ def words(*numbers: int) -> tuple[np.uint64, ...]:
 
 
 @compiled()
-def drop(x, seed, threshold, scale, out):  # type: ignore[no-untyped-def]
+def drop(x, seed, threshold, scale, out):
     """``out`` is ``x`` scaled where its random number is at least ``threshold``, else 0; both [n].
 
     The random numbers are the halves of SplitMix64's outputs from ``seed``: places i and i + (n + 1) // 2 share one.
@@ -180,7 +178,7 @@ def drop(x, seed, threshold, scale, out):  # type: ignore[no-untyped-def]
 
 
 @compiled(error_model="numpy", fastmath={"contract", "reassoc"})
-def cosines(a, b, a_rows, b_rows, weight, eps, unit):  # type: ignore[no-untyped-def]
+def cosines(a, b, a_rows, b_rows, weight, eps, unit):
     """The sum over pairs p of ``weight[p] cos(a[a_rows[p]], b[b_rows[p]])``, its gradient in a's row in ``unit[p]``.
 
     In double precision inside: the gradient is what cancellation leaves.
@@ -207,7 +205,7 @@ CHUNK = 256  # elements whose intermediate values stay in L1
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
-def read_rows(x, m, v, rows, which, depth, total, centre, ratio, eps, out, low, high):  # type: ignore[no-untyped-def]
+def read_rows(x, m, v, rows, which, depth, total, centre, ratio, eps, out, low, high):
     # Deeper rules are evaluated as one fraction upper / lower per element, with s and eps scaled to a sum of 1.
     part, rest, upper, lower = np.empty((4, CHUNK), x.dtype)
     one = x.dtype.type(1)
@@ -250,9 +248,7 @@ def read_rows(x, m, v, rows, which, depth, total, centre, ratio, eps, out, low, 
 
 
 @compiled(error_model="numpy", fastmath={"contract"})
-def update_rows(  # type: ignore[no-untyped-def]
-    x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars, low, high
-):
+def update_rows(x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars, low, high):
     size, width, gain1, gain2, eps = scalars[0], scalars[1], scalars[2], scalars[3], scalars[4]
     for i in range(low, high):
         row = rows[i]
@@ -269,9 +265,7 @@ def update_rows(  # type: ignore[no-untyped-def]
 
 
 @compiled(error_model="numpy", fastmath=True)
-def sleep_rules(  # type: ignore[no-untyped-def]
-    starts, step, sizes, widths, decay, shrink, tolerance, depth, total, centre, ratio, low, high
-):
+def sleep_rules(starts, step, sizes, widths, decay, shrink, tolerance, depth, total, centre, ratio, low, high):
     for i in range(low, high):
         start = starts[i]
         terms = min(step - start, decay.shape[0])

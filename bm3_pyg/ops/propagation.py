@@ -51,9 +51,7 @@ def propagate(
         DataError: if the tables do not fit the graph.
     """
     _check(graph, users, items, num_layers)
-    result: tuple[Tensor, Tensor] = _Propagate.apply(  # type: ignore[no-untyped-call]
-        graph, users, items, num_layers, residual
-    )
+    result: tuple[Tensor, Tensor] = _Propagate.apply(_Layers(graph, num_layers, residual), users, items)
     return result
 
 
@@ -89,44 +87,39 @@ def propagate_rows(
         H_U[user_rows] [u, D], H_I[item_rows] [i, D], and the scalars :math:`\lVert H_U \rVert_F, \lVert H_I \rVert_F`.
     """
     _check(graph, users, items, num_layers)
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = _PropagateRows.apply(  # type: ignore[no-untyped-call]
-        graph, users, items, num_layers, residual, user_rows, item_rows
-    )
+    layers = _Layers(graph, num_layers, residual)
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _PropagateRows.apply(layers, users, items, user_rows, item_rows)
     return result
+
+
+class _Layers(NamedTuple):
+    """What propagates: see :func:`propagate`."""
+
+    graph: Graph
+    num_layers: int
+    residual: bool
 
 
 class _Propagate(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, graph: Graph, users: Tensor, items: Tensor, num_layers: int, residual: bool
-    ) -> tuple[Tensor, Tensor]:
-        ctx.options = graph, num_layers, residual
-        return _mean_of_layers(graph, users, items, num_layers, residual, norms=False)[:2]
+    def forward(ctx: Any, layers: _Layers, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.layers = layers
+        return _mean_of_layers(layers, users, items, norms=False)[:2]
 
     @staticmethod
     @full_precision
-    def backward(ctx: Any, users: Tensor, items: Tensor) -> tuple[Any, ...]:
-        graph, num_layers, residual = ctx.options
-        users, items = _Propagate.apply(graph, users, items, num_layers, residual)  # type: ignore[no-untyped-call]
-        return None, users, items, None, None
+    def backward(ctx: Any, users: Tensor, items: Tensor) -> tuple[None, Tensor, Tensor]:
+        users, items = _Propagate.apply(ctx.layers, users, items)
+        return None, users, items
 
 
 class _PropagateRows(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        graph: Graph,
-        users: Tensor,
-        items: Tensor,
-        num_layers: int,
-        residual: bool,
-        user_rows: Tensor,
-        item_rows: Tensor,
+        ctx: Any, layers: _Layers, users: Tensor, items: Tensor, user_rows: Tensor, item_rows: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        hidden_users, hidden_items, user_norm, item_norm = _mean_of_layers(
-            graph, users, items, num_layers, residual, norms=True
-        )
-        ctx.options = graph, num_layers, residual
+        hidden_users, hidden_items, user_norm, item_norm = _mean_of_layers(layers, users, items, norms=True)
+        ctx.layers = layers
         ctx.save_for_backward(hidden_users, hidden_items, user_norm, item_norm, user_rows, item_rows)
         ctx.set_materialize_grads(False)
         return hidden_users[user_rows], hidden_items[item_rows], user_norm, item_norm
@@ -134,19 +127,17 @@ class _PropagateRows(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     @full_precision
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        graph, num_layers, residual = ctx.options
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        graph = ctx.layers.graph
         hidden_users, hidden_items, user_norm, item_norm, user_rows, item_rows = ctx.saved_tensors
         users, items, of_user_norm, of_item_norm = gradients
         users, items, *_ = _mean_of_layers(
-            graph,
+            ctx.layers,
             _gradient(graph, hidden_users, user_norm, user_rows, users, of_user_norm),
             _gradient(graph, hidden_items, item_norm, item_rows, items, of_item_norm),
-            num_layers,
-            residual,
             norms=False,
         )
-        return None, users, items, None, None, None, None
+        return None, users, items, None, None
 
 
 def _gradient(
@@ -172,9 +163,10 @@ class _Product(NamedTuple):
 
 
 def _mean_of_layers(
-    graph: Graph, users: Tensor, items: Tensor, num_layers: int, residual: bool, norms: bool
+    layers: _Layers, users: Tensor, items: Tensor, norms: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """H_U and H_I with their norms, or with zeros for norms nobody asked for."""
+    graph, num_layers, residual = layers
     users, items = users.detach().contiguous(), items.detach().contiguous()
     compute = _compiled if backend_for(users) == "numba" else _by_torch
     share, extra = 1 / (num_layers + 1), 1.0 if residual else 0.0

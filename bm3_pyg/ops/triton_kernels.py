@@ -32,9 +32,7 @@ def over_rows(kernel: Any, shape: Sequence[int], *operands: Any) -> None:
 
 
 @triton.jit(do_not_specialize=["step"])
-def catch_up_rows(  # type: ignore[no-untyped-def]
-    x, m, v, rows, last, step, sizes, widths, decay, shrink, terms, small, out, dim, BLOCK: tl.constexpr
-):
+def catch_up_rows(x, m, v, rows, last, step, sizes, widths, decay, shrink, terms, small, out, dim, BLOCK: tl.constexpr):
     """``out[i] = x[rows[i]] - m[rows[i]] * S_i(sqrt(v[rows[i]]))``, row i having been touched last at ``last[i]``."""
     i = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -58,9 +56,7 @@ def catch_up_rows(  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=["step"])
-def update_rows(  # type: ignore[no-untyped-def]
-    x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars, dim, BLOCK: tl.constexpr
-):
+def update_rows(x, m, v, last, rows, current, gradient, decay1, decay2, step, scalars, dim, BLOCK: tl.constexpr):
     """Adam's step on the rows that are not negative, in place; ``scalars`` are those of ``AdamStep`` from size on."""
     i = tl.program_id(0).to(tl.int64)
     row = tl.load(rows + i)
@@ -104,7 +100,7 @@ def weighted_cosine(
 
 
 @triton.jit
-def _weighted_cosine(  # type: ignore[no-untyped-def]
+def _weighted_cosine(
     a, b, a_rows, b_rows, weight, unit, shares, pairs, dim, EPS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):
     pair = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)

@@ -90,7 +90,7 @@ class RowTable(nn.Module):
         Shapes: ``rows`` [n] int64, distinct or not -> [n, d].
         """
         if self.deferral is not None:
-            return cast(Tensor, _Gather.apply(self.stored, rows, self.deferral))  # type: ignore[no-untyped-call]
+            return cast(Tensor, _Gather.apply(self.stored, rows, self.deferral))
         picked = take_rows(self.stored, rows) if self.trainable else self.stored.index_select(0, rows)
         return picked if picked.dtype == torch.float64 else picked.float()
 
@@ -107,7 +107,7 @@ class RowTable(nn.Module):
             out = self._memory.empty_rows(len(rows), self.stored)
             bias = None if linear.bias is None else linear.bias.to(self.stored)
             args = (self.stored, rows, linear.weight.to(self.stored), bias, self.deferral, out)
-            return cast(Tensor, _Project.apply(*args)).to(dtype)  # type: ignore[no-untyped-call]
+            return cast(Tensor, _Project.apply(*args)).to(dtype)
         return nn.functional.linear(self.gather(rows).to(dtype), linear.weight, linear.bias)
 
     @torch.no_grad()
@@ -141,13 +141,13 @@ class RowTable(nn.Module):
             if some.device == self.stored.device:
                 return self
             dtype = self.stored.dtype
-            return cast(RowTable, super()._apply(lambda tensor: fn(tensor).to(dtype), recurse))  # type: ignore[no-untyped-call]
+            return cast(RowTable, super()._apply(lambda tensor: fn(tensor).to(dtype), recurse))
         if self.deferral is not None and (some.dtype, some.device) != (self.stored.dtype, self.stored.device):
             self.flush()
             self.deferral = None
             if isinstance(self.stored.grad, RowGradient):
                 self.stored.grad = self.stored.grad.to_dense()
-        return cast(RowTable, super()._apply(fn, recurse))  # type: ignore[no-untyped-call]
+        return cast(RowTable, super()._apply(fn, recurse))
 
     def _current(self) -> Tensor:
         """A copy [N, d] that is up to date."""

@@ -112,7 +112,7 @@ def catch_up_rows(state: RowState, rows: Tensor, past: PastSteps, out: Tensor) -
 
 
 def sleep_rules(last: Tensor, past: PastSteps, like: Tensor) -> SleepRules:
-    """Rules that catch n rows up from their own steps ``last`` [n] to ``past.step``; in dtype and device as ``like``."""
+    """Rules, in dtype and device as ``like``, that catch rows up from their steps ``last`` [n] to ``past.step``."""
     starts, which = torch.unique(last, return_inverse=True)
     depth, total = torch.zeros(len(starts), dtype=torch.int64), torch.zeros(len(starts), dtype=torch.float64)
     centre, ratio = torch.zeros(2, len(starts), min(MAX_LEVELS, len(past.decay)), dtype=torch.float64)
