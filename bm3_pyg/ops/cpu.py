@@ -22,7 +22,7 @@ from torch import Tensor
 
 SMALL = 1 << 20  # bytes; below this the system's allocator does not go back to the kernel
 ROUNDED = 512  # rows; of a table so many at a time
-KEPT = 4  # free blocks kept of each size: what one training step holds at once
+FREE_BLOCKS = 4  # of each size: what one training step holds at once
 
 
 class Recycler:
@@ -65,7 +65,7 @@ class Recycler:
 
 
 def _take_back(free: list[Any], block: Any) -> None:
-    if len(free) < KEPT:
+    if len(free) < FREE_BLOCKS:
         free.append(block)
 
 

@@ -1,4 +1,4 @@
-"""The pieces of the loss: cosine of pairs of rows, dropout of targets, uniformity. Gradients are found on the way."""
+"""The pieces of the loss: cosine of pairs of rows, dropout of targets, uniformity. Values bring their gradients."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bm3_pyg.ops.csr import add_rows
 from bm3_pyg.ops.precision import full_precision
 
 EPS = 1e-8  # smallest norm divided by, as in torch.nn.functional.cosine_similarity
+BLOCK = 512  # rows whose pairs are looked at together
 
 
 @full_precision
@@ -38,61 +39,6 @@ def weighted_cosine(
     """
     result: Tensor = _WeightedCosine.apply(a, b, a_rows, b_rows, weight)
     return result
-
-
-class _WeightedCosine(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None
-    ) -> Tensor:
-        ctx.rows = a.size(0)
-        if backend_for(a) == "triton":
-            from bm3_pyg.ops import triton_kernels
-
-            if a.size(1) <= triton_kernels.LARGEST_DIM:
-                value, unit = triton_kernels.weighted_cosine(a, b, a_rows, b_rows, weight, EPS, ctx.needs_input_grad[0])
-                ctx.save_for_backward(unit, a_rows)
-                return value
-        if backend_for(a) == "numba":
-            value, unit = _compiled(a, b, a_rows, b_rows, weight)
-            ctx.save_for_backward(unit, a_rows)
-            return value
-        x = a if a_rows is None else a.index_select(0, a_rows)
-        y = b if b_rows is None else b.index_select(0, b_rows)
-        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        x_scale = norm.clamp(min=EPS).reciprocal_()
-        scale = torch.linalg.vector_norm(y, dim=1, keepdim=True).clamp_(min=EPS).reciprocal_().mul_(x_scale)
-        cosine = (x * y).sum(1, keepdim=True).mul_(scale)
-        share = x.new_full((), 1 / max(1, x.size(0))) if weight is None else weight.unsqueeze(1)
-        if ctx.needs_input_grad[0]:
-            along = cosine * x_scale.square() * (norm > EPS)  # below EPS the norm is a constant
-            ctx.save_for_backward((y * scale).addcmul_(x, along, value=-1).mul_(share), a_rows)
-        return (cosine * share).sum()
-
-    @staticmethod
-    @once_differentiable
-    @full_precision
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        unit, a_rows = ctx.saved_tensors
-        unit = unit * gradient
-        if a_rows is not None:
-            unit = add_rows(unit.new_zeros(ctx.rows, unit.size(1)), a_rows, unit)
-        return unit, None, None, None, None
-
-
-def _compiled(
-    a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    from bm3_pyg.ops.numba_kernels import cosines
-
-    a, b = a.detach().contiguous(), b.detach().contiguous()
-    first = torch.arange(len(a)) if a_rows is None else a_rows.contiguous()
-    second = torch.arange(len(b)) if b_rows is None else b_rows.contiguous()
-    pairs = len(first)
-    weights = a.new_full((pairs,), 1 / max(1, pairs)) if weight is None else weight.detach().contiguous()
-    unit = a.new_empty(pairs, a.size(1))
-    value = cosines(a.numpy(), b.numpy(), first.numpy(), second.numpy(), weights.numpy(), EPS, unit.numpy())
-    return a.new_tensor(value), unit
 
 
 def dropout(x: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:
@@ -124,9 +70,6 @@ def dropout(x: Tensor, rate: float, generator: torch.Generator | None = None) ->
     return out
 
 
-BLOCK = 512  # rows whose pairs are looked at together
-
-
 @full_precision
 def uniformity(rows: Tensor, weight: Tensor) -> Tensor:
     r""":math:`\log \sum_{p, q} w_p w_q e^{-2 \lVert x_p - x_q \rVert^2}` with :math:`x = r / \lVert r \rVert`.
@@ -144,6 +87,68 @@ def uniformity(rows: Tensor, weight: Tensor) -> Tensor:
     """
     result: Tensor = _Uniformity.apply(normalize(rows), weight)
     return result
+
+
+class _WeightedCosine(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None
+    ) -> Tensor:
+        ctx.rows = a.size(0)
+        value, unit = _with_unit_gradient(a, b, a_rows, b_rows, weight, ctx.needs_input_grad[0])
+        ctx.save_for_backward(unit, a_rows)
+        return value
+
+    @staticmethod
+    @once_differentiable
+    @full_precision
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        unit, a_rows = ctx.saved_tensors
+        unit = unit * gradient
+        if a_rows is not None:
+            unit = add_rows(unit.new_zeros(ctx.rows, unit.size(1)), a_rows, unit)
+        return unit, None, None, None, None
+
+
+def _with_unit_gradient(
+    a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None, with_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The value, and, if asked for, its gradient in each pair's row of ``a``, [P, D]."""
+    backend = backend_for(a)
+    if backend == "numba":
+        return _compiled(a, b, a_rows, b_rows, weight)
+    if backend == "triton":
+        from bm3_pyg.ops import triton_kernels
+
+        if a.size(1) <= triton_kernels.LARGEST_DIM:
+            return triton_kernels.weighted_cosine(a, b, a_rows, b_rows, weight, EPS, with_gradient)
+    x = a if a_rows is None else a.index_select(0, a_rows)
+    y = b if b_rows is None else b.index_select(0, b_rows)
+    norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    x_scale = norm.clamp(min=EPS).reciprocal_()
+    scale = torch.linalg.vector_norm(y, dim=1, keepdim=True).clamp_(min=EPS).reciprocal_().mul_(x_scale)
+    cosine = (x * y).sum(1, keepdim=True).mul_(scale)
+    share = x.new_full((), 1 / max(1, x.size(0))) if weight is None else weight.unsqueeze(1)
+    unit = None
+    if with_gradient:
+        along = cosine * x_scale.square() * (norm > EPS)  # below EPS the norm is a constant
+        unit = (y * scale).addcmul_(x, along, value=-1).mul_(share)
+    return (cosine * share).sum(), unit
+
+
+def _compiled(
+    a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    from bm3_pyg.ops.numba_kernels import cosines
+
+    a, b = a.detach().contiguous(), b.detach().contiguous()
+    first = torch.arange(len(a)) if a_rows is None else a_rows.contiguous()
+    second = torch.arange(len(b)) if b_rows is None else b_rows.contiguous()
+    pairs = len(first)
+    weights = a.new_full((pairs,), 1 / max(1, pairs)) if weight is None else weight.detach().contiguous()
+    unit = a.new_empty(pairs, a.size(1))
+    value = cosines(a.numpy(), b.numpy(), first.numpy(), second.numpy(), weights.numpy(), EPS, unit.numpy())
+    return a.new_tensor(value), unit
 
 
 class _Uniformity(torch.autograd.Function):

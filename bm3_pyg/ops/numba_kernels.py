@@ -116,37 +116,37 @@ def topk(scores, start, stop, hidden, values, ids, low, high):
             for j in range(len(deal)):
                 maxima[j] = max(deal[j], maxima[j])
         threshold = best[k - 1] if _keep_best(maxima, 0, groups, least, best, ignored, 0) == k else least
-        found = 0
+        filled = 0
         whole = num_items - num_items % BLOCK
         for first in range(0, whole, BLOCK):
             reaching = np.int32(0)
             for j in range(BLOCK):
                 reaching += np.int32(line[first + j] >= threshold)
             if reaching:
-                found = _keep_best(line, first, first + BLOCK, threshold, best, ids[row], found)
-        found = _keep_best(line, whole, num_items, threshold, best, ids[row], found)
-        for at in range(found, k):  # scores that are not numbers
+                filled = _keep_best(line, first, first + BLOCK, threshold, best, ids[row], filled)
+        filled = _keep_best(line, whole, num_items, threshold, best, ids[row], filled)
+        for at in range(filled, k):  # scores that are not numbers
             best[at] = -np.inf
             ids[row, at] = 0
 
 
 @compiled()
-def _keep_best(line, low, high, threshold, best, ids, found):
-    """Insert what reaches ``threshold`` in ``line[low:high]`` into the descending ``best[:found]``, its positions into
+def _keep_best(line, low, high, threshold, best, ids, filled):
+    """Insert what reaches ``threshold`` in ``line[low:high]`` into the descending ``best[:filled]``, its positions into
     ``ids``; return the new count."""
     k = len(best)
     for j in range(low, high):
         value = line[j]
-        if value >= threshold and (found < k or value > best[k - 1]):
-            at = min(found, k - 1)
+        if value >= threshold and (filled < k or value > best[k - 1]):
+            at = min(filled, k - 1)
             while at > 0 and best[at - 1] < value:
                 best[at] = best[at - 1]
                 ids[at] = ids[at - 1]
                 at -= 1
             best[at] = value
             ids[at] = j
-            found = min(found + 1, k)
-    return found
+            filled = min(filled + 1, k)
+    return filled
 
 
 GOLDEN, MIX1, MIX2 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)

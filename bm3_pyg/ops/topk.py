@@ -12,6 +12,7 @@ from bm3_pyg.ops.csr import CSR
 
 ROWS = 16  # rows in a part
 LARGEST = 256  # beyond this k, sorting is faster than inserting
+GRID = 2.0**20  # cosines are rounded to multiples of 1 / GRID, so that rows that are alike tie however sums are split
 
 
 def masked_topk(scores: Tensor, k: int, hidden: CSR | None = None, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -46,42 +47,6 @@ def masked_topk(scores: Tensor, k: int, hidden: CSR | None = None, rows: Tensor 
         return _compiled(scores, k, hidden, rows)
     scores[hidden.entries(rows)] = float("-inf")
     return _by_torch(scores.masked_fill(scores.isnan(), float("-inf")), k)  # torch would put NaN first
-
-
-def _compiled(scores: Tensor, k: int, hidden: CSR, rows: Tensor) -> tuple[Tensor, Tensor]:
-    from bm3_pyg.ops.numba_kernels import topk
-
-    size, start, stop = scores.size(0), hidden.indptr[rows], hidden.indptr[1:][rows]
-    values, ids = scores.new_empty(size, k), torch.empty(size, k, dtype=torch.long)
-    arrays = [tensor.numpy() for tensor in (scores, start, stop, hidden.indices, values, ids)]
-    parallel(topk, ((*arrays, low, min(low + ROWS, size)) for low in range(0, size, ROWS)))
-    return values, ids
-
-
-def _by_torch(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    if k == scores.size(1):
-        values, ids = torch.sort(scores, dim=1, descending=True, stable=True)
-        return values, ids
-    # torch.topk settles ties as it likes: mend the rows where the best item left out ties with the worst one taken,
-    # then order equal scores by id.
-    values, ids = torch.topk(scores, k + 1, dim=1)
-    torn = (values[:, k] == values[:, k - 1]).nonzero()[:, 0]
-    ids = ids[:, :k].contiguous()
-    if torn.numel():
-        ids[torn] = _lowest_ids(scores[torn], values[torn, k - 1, None], k)
-    ids = ids.sort(dim=1).values
-    values, order = torch.sort(scores.gather(1, ids), dim=1, descending=True, stable=True)
-    return values, ids.gather(1, order)
-
-
-def _lowest_ids(scores: Tensor, lowest: Tensor, k: int) -> Tensor:
-    """Items that score above ``lowest`` [B, 1], and of those that score just that the first, k in all."""
-    above, tied = scores > lowest, scores == lowest
-    tied &= tied.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True)
-    return (above | tied).nonzero()[:, 1].view(-1, k)
-
-
-GRID = 2.0**20  # cosines are rounded to multiples of 1 / GRID, so that rows that are alike tie however sums are split
 
 
 def nearest_rows(features: Tensor, k: int, *, memory_mb: float = 64) -> tuple[Tensor, Tensor]:
@@ -122,13 +87,46 @@ def nearest_rows(features: Tensor, k: int, *, memory_mb: float = 64) -> tuple[Te
     for low in range(0, count, height):
         block = features[low : low + height].to(dtype) * scale[low : low + height, None]
         rows = torch.arange(len(block) + 1, device=features.device)
-        found = scores[: len(block)]
+        similarity = scores[: len(block)]
         for left in range(0, count, width):
-            found[:, left : left + width] = block @ features[left : left + width].to(dtype).T
-        found.mul_(scale).mul_(GRID).round_().div_(GRID)
+            similarity[:, left : left + width] = block @ features[left : left + width].to(dtype).T
+        similarity.mul_(scale).mul_(GRID).round_().div_(GRID)
         here = slice(low, low + len(block))
-        cosines[here], ids[here] = masked_topk(found, k, CSR(rows, low + rows[:-1]))
+        cosines[here], ids[here] = masked_topk(similarity, k, CSR(rows, low + rows[:-1]))
     return ids, cosines
+
+
+def _compiled(scores: Tensor, k: int, hidden: CSR, rows: Tensor) -> tuple[Tensor, Tensor]:
+    from bm3_pyg.ops.numba_kernels import topk
+
+    size, start, stop = scores.size(0), hidden.indptr[rows], hidden.indptr[1:][rows]
+    values, ids = scores.new_empty(size, k), torch.empty(size, k, dtype=torch.long)
+    arrays = [tensor.numpy() for tensor in (scores, start, stop, hidden.indices, values, ids)]
+    parallel(topk, ((*arrays, low, min(low + ROWS, size)) for low in range(0, size, ROWS)))
+    return values, ids
+
+
+def _by_torch(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    if k == scores.size(1):
+        values, ids = torch.sort(scores, dim=1, descending=True, stable=True)
+        return values, ids
+    # torch.topk settles ties as it likes: mend the rows where the best item left out ties with the worst one taken,
+    # then order equal scores by id.
+    values, ids = torch.topk(scores, k + 1, dim=1)
+    torn = (values[:, k] == values[:, k - 1]).nonzero()[:, 0]
+    ids = ids[:, :k].contiguous()
+    if torn.numel():
+        ids[torn] = _lowest_ids(scores[torn], values[torn, k - 1, None], k)
+    ids = ids.sort(dim=1).values
+    values, order = torch.sort(scores.gather(1, ids), dim=1, descending=True, stable=True)
+    return values, ids.gather(1, order)
+
+
+def _lowest_ids(scores: Tensor, lowest: Tensor, k: int) -> Tensor:
+    """Items that score above ``lowest`` [B, 1], and of those that score just that the first, k in all."""
+    above, tied = scores > lowest, scores == lowest
+    tied &= tied.cumsum(1, dtype=torch.int32) <= k - above.sum(1, keepdim=True)
+    return (above | tied).nonzero()[:, 1].view(-1, k)
 
 
 def _inverse_norms(features: Tensor, dtype: torch.dtype, block: int) -> Tensor:

@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 
-from bm3_pyg.ops.cpu import KEPT, SMALL, Recycler
+from bm3_pyg.ops.cpu import FREE_BLOCKS, SMALL, Recycler
 
 
 def test_memory_comes_back_only_when_nobody_sees_it() -> None:
@@ -18,10 +18,10 @@ def test_memory_comes_back_only_when_nobody_sees_it() -> None:
     del view
     held = [memory.empty_like(like) for _ in range(2)]
     assert address in [x.data_ptr() for x in held]
-    many = [memory.empty_like(like) for _ in range(2 * KEPT)]
+    many = [memory.empty_like(like) for _ in range(2 * FREE_BLOCKS)]
     del many, held
     gc.collect()
-    assert sum(map(len, memory._free.values())) == KEPT
+    assert sum(map(len, memory._free.values())) == FREE_BLOCKS
 
 
 @pytest.mark.parametrize("dtype", [torch.float, torch.double])
