@@ -242,7 +242,7 @@ class BM3LightGCN(nn.Module):
             found = type(edge_index).__name__
             raise DataError(f"edge_index: got {found}, expected a tensor [2, E] or a sparse matrix")
         device, version = self.bm3.user_embedding.device, _version(edge_index)
-        remembered = self._graphs.get(edge_index)  # type: ignore[no-untyped-call]
+        remembered = self._graphs.get(edge_index)
         if remembered is not None and remembered[:2] == (device, version):
             known: Graph = remembered[2]
             return known

@@ -74,7 +74,7 @@ class RunNumbers:
             ConfigError: within the context, if PyTorch's global numbers are drawn outside the main thread: other
                 threads draw from them too, so that a seed would not decide the result.
         """
-        return nullcontext() if self.alone else _Refusing()  # type: ignore[no-untyped-call]
+        return nullcontext() if self.alone else _Refusing()
 
     def state_dict(self) -> dict[str, Any]:
         """Where all the numbers stand."""
