@@ -82,12 +82,12 @@ def encode_texts(
     return np.concatenate(shards)[np.array([at[text] for text in texts], dtype=np.int64)]
 
 
-def read_text_folder(folder: Path, item_ids: pl.Series) -> tuple[list[str], NDArray[np.bool_], list[str], str]:
+def read_text_folder(folder: Path, item_ids: pl.Series) -> tuple[list[str], list[str], str]:
     """Texts from a folder that holds one UTF-8 file ``ID.txt`` an item.
 
     Returns:
-        The texts of the items in ``item_ids`` [I], empty where there is none; the mask [I] of items without a file or
-        with nothing but white space in it; notes on files left out; SHA-256 over the names and contents that were read.
+        The texts of the items in ``item_ids`` [I], empty where there is no file; notes on files left out; SHA-256 over
+        the names and contents that were read.
 
     Raises:
         DataError: There is no such folder, no file in it is of an item, or one is not UTF-8.
@@ -97,8 +97,8 @@ def read_text_folder(folder: Path, item_ids: pl.Series) -> tuple[list[str], NDAr
     names = pl.Series(sorted(file.stem for file in folder.glob("*.txt") if file.is_file()), dtype=pl.String)
     at = positions(item_ids, names)
     if not (at >= 0).any():
-        found = f"{shown(names[0] + '.txt')} is of no item" if len(names) else "there is no .txt file"
-        raise DataError(f"{folder}: {found}, expected a file for each item, such as {shown(str(item_ids[0]) + '.txt')}")
+        wrong = f"{shown(names[0] + '.txt')} is of no item" if len(names) else "there is no .txt file"
+        raise DataError(f"{folder}: {wrong}, expected a file for each item, such as {shown(str(item_ids[0]) + '.txt')}")
     texts, digest = [""] * len(item_ids), hashlib.sha256()
     for name, index in zip(names, at, strict=True):
         if index < 0:
@@ -110,7 +110,7 @@ def read_text_folder(folder: Path, item_ids: pl.Series) -> tuple[list[str], NDAr
     notes = []
     if left := int((at < 0).sum()):
         notes.append(f"{folder.name}: {left:,} of {len(at):,} texts are of items not in the data and are left out")
-    return texts, np.array([not text.strip() for text in texts]), notes, digest.hexdigest()
+    return texts, notes, digest.hexdigest()
 
 
 def find_model(encoder: str) -> Path:

@@ -304,13 +304,12 @@ def test_a_folder_of_texts(tmp_path: Path) -> None:
         (tmp_path / f"{name}.txt").write_text(content, encoding="utf-8")
     (tmp_path / "4.md").write_text("not a text")
     (tmp_path / "5.txt").mkdir()
-    texts, missing, notes, digest = read_text_folder(tmp_path, pl.Series([1, 2, 3, 4, 5]))
+    texts, notes, digest = read_text_folder(tmp_path, pl.Series([1, 2, 3, 4, 5]))
     assert texts == ["one\n", " \n", "three", "", ""]
-    assert missing.tolist() == [False, True, False, True, True]
     assert notes == [f"{tmp_path.name}: 2 of 5 texts are of items not in the data and are left out"]
-    assert read_text_folder(tmp_path, pl.Series(["5", "3", "2", "1"]))[3] == digest
+    assert read_text_folder(tmp_path, pl.Series(["5", "3", "2", "1"]))[2] == digest
     (tmp_path / "3.txt").write_text("tree")
-    assert read_text_folder(tmp_path, pl.Series([1, 2, 3]))[3] != digest
+    assert read_text_folder(tmp_path, pl.Series([1, 2, 3]))[2] != digest
 
 
 def test_a_folder_of_texts_that_will_not_do(tmp_path: Path) -> None:
