@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,7 +19,6 @@ import requests
 
 from bm3_pyg.data.content import file_sha256
 from bm3_pyg.data.http_file import (
-    Fetched,
     FetchError,
     Retry,
     check_space,
@@ -95,14 +94,14 @@ def download(
 
 @dataclass(frozen=True)
 class _Record:
-    """What a file was when it was first had; ``url`` is None for one that was put there by hand."""
+    """What a file was when it was first had; of one that was put there by hand the address is None."""
 
     url: str | None
     size: int
     sha256: str
-    etag: str | None
-    last_modified: str | None
-    date: str
+    etag: str | None = None
+    last_modified: str | None = None
+    date: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 
 
 def _fetch_all(wanted: Sequence[Remote], folder: Path, force: bool, retry: Retry) -> None:
@@ -131,13 +130,15 @@ def _fetch_one(session: requests.Session, remote: Remote, folder: Path, force: b
         if size in (None, fetched.size) and sha256 in (None, fetched.sha256):
             part.replace(folder / remote.name)
             discard(part)
-            _write_record(folder, remote.name, _record(remote, fetched))
+            source = fetched.source
+            record = _Record(remote.url, fetched.size, fetched.sha256, source.etag, source.last_modified)
+            _write_record(folder, remote.name, record)
             return
         discard(part)
-        found = f"{fetched.size} bytes with SHA-256 {fetched.sha256}, expected {_expected(size, sha256)}"
+        wrong = f"{_in_words(fetched.size, fetched.sha256)}, expected {_in_words(size, sha256)}"
         if last:
-            raise FetchError(found, differs=True)
-        logging.getLogger("bm3_pyg").warning("%s: %s; fetching it once more from the start", remote.url, found)
+            raise FetchError(wrong, differs=True)
+        logging.getLogger("bm3_pyg").warning("%s: %s; fetching it once more from the start", remote.url, wrong)
 
 
 def _at_hand(remote: Remote, folder: Path) -> bool:
@@ -148,17 +149,17 @@ def _at_hand(remote: Remote, folder: Path) -> bool:
     record = _read_records(folder).get(remote.name)
     size, sha256 = path.stat().st_size, file_sha256(path)
     with path.open("rb") as file:
-        if found := wrong_kind(remote.name, file.read(512)):
-            raise DataError(f"{path}: {found}, expected {remote.name}; delete it to have it fetched")
+        if wrong := wrong_kind(remote.name, file.read(512)):
+            raise DataError(f"{path}: {wrong}, expected {remote.name}; delete it to have it fetched")
     known = _known(remote, record)
     if known[0] not in (None, size) or known[1] not in (None, sha256):
         accept = f", or remove its entry from {folder / RECORD} to accept it" if record and not remote.sha256 else ""
         raise DataError(
-            f"{path}: {size} bytes with SHA-256 {sha256}, expected {_expected(*known)}; "
+            f"{path}: {_in_words(size, sha256)}, expected {_in_words(*known)}; "
             f"delete the file or use --force to have it fetched anew{accept}"
         )
     if record is None and os.access(folder, os.W_OK):
-        _write_record(folder, remote.name, _Record(None, size, sha256, None, None, _now()))
+        _write_record(folder, remote.name, _Record(None, size, sha256))
     return True
 
 
@@ -216,14 +217,9 @@ def _known(remote: Remote, record: _Record | None) -> tuple[int | None, str | No
     return size, remote.sha256 or (record.sha256 if record else None)
 
 
-def _expected(size: int | None, sha256: str | None) -> str:
+def _in_words(size: int | None, sha256: str | None) -> str:
     known = ([f"{size} bytes"] if size is not None else []) + ([f"SHA-256 {sha256}"] if sha256 else [])
     return " with ".join(known)
-
-
-def _record(remote: Remote, fetched: Fetched) -> _Record:
-    source = fetched.source
-    return _Record(remote.url, fetched.size, fetched.sha256, source.etag, source.last_modified, _now())
 
 
 def _read_records(folder: Path) -> dict[str, _Record]:
@@ -239,7 +235,3 @@ def _read_records(folder: Path) -> dict[str, _Record]:
 def _write_record(folder: Path, name: str, record: _Record) -> None:
     records = {**_read_records(folder), name: record}
     write_text(folder / RECORD, json.dumps({name: asdict(entry) for name, entry in records.items()}, indent=1) + "\n")
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

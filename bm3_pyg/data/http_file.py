@@ -37,9 +37,14 @@ class Retry:
     attempts: int = 5  # in a row without a new byte
     first_wait: float = 0.5  # seconds, as all below
     longest_wait: float = 8.0
-    longest_asked: float = 60.0  # a server that asks for more (Retry-After) is not waited for
+    longest_retry_after: float = 60.0  # a server that asks for more is not waited for
     connect_timeout: float = 10.0
     read_timeout: float = 30.0
+
+    @property
+    def timeout(self) -> tuple[float, float]:
+        """As requests takes it."""
+        return self.connect_timeout, self.read_timeout
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def fetch(session: requests.Session, url: str, part: Path, *, size: int | None =
 def probe(session: requests.Session, url: str, retry: Retry) -> int | None:
     """Size in bytes by a HEAD request; None where the server does not say or does not answer."""
     try:
-        response = session.head(url, headers=_headers(), allow_redirects=True, timeout=_timeout(retry))
+        response = session.head(url, headers=_headers(), allow_redirects=True, timeout=retry.timeout)
     except requests.RequestException:
         return None
     return _number(response.headers.get("Content-Length")) if response.status_code == HTTPStatus.OK else None
@@ -136,10 +141,10 @@ def check_space(folder: Path, needed: int) -> None:
 class _Temporary(Exception):
     """A failure that another attempt may mend."""
 
-    def __init__(self, reason: str, *, unreachable: bool = False, asked: float | None = None) -> None:
+    def __init__(self, reason: str, *, unreachable: bool = False, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.unreachable = unreachable
-        self.asked = asked
+        self.retry_after = retry_after
 
 
 def _attempt(
@@ -149,7 +154,7 @@ def _attempt(
     if source and offset == source.size:
         return Fetched(source, offset, file_sha256(part))
     try:
-        response = session.get(url, headers=_headers(source, offset), stream=True, timeout=_timeout(retry))
+        response = session.get(url, headers=_headers(source, offset), stream=True, timeout=retry.timeout)
     except (requests.ConnectionError, requests.Timeout) as error:
         raise _Temporary(f"cannot be reached ({_cause(error)})", unreachable=True) from error
     except requests.RequestException as error:
@@ -174,7 +179,7 @@ def _check_status(response: requests.Response, part: Path) -> None:
         discard(part)
         raise _Temporary(f"{reason}: what was kept does not fit what the server has")
     if status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS) or status >= 500:
-        raise _Temporary(reason, asked=_asked_wait(response))
+        raise _Temporary(reason, retry_after=_retry_after(response))
     raise FetchError(reason)
 
 
@@ -182,26 +187,19 @@ def _agreed(
     response: requests.Response, part: Path, url: str, source: Source | None, offset: int
 ) -> tuple[Source, int]:
     """Where the answer begins, and of what content. Some servers ignore ``If-Range``: the answer's own marks decide."""
-    now = Source(
-        url,
-        response.headers.get("ETag"),
-        response.headers.get("Last-Modified"),
-        _number(response.headers.get("Content-Length")),
-    )
+    get = response.headers.get
+    now = Source(url, get("ETag"), get("Last-Modified"), _number(get("Content-Length")))
     if response.status_code == HTTPStatus.OK:
         return now, 0
-    span = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", response.headers.get("Content-Range", ""))
+    span = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", get("Content-Range", ""))
     now = replace(now, size=_number(span[2]) if span else None)
-    if source is None:
-        source = now
-    same = all(
-        a is None or b is None or a == b
-        for a, b in ((source.etag, now.etag), (source.last_modified, now.last_modified), (source.size, now.size))
-    )
+    source = source or now
+    pairs = ((source.etag, now.etag), (source.last_modified, now.last_modified), (source.size, now.size))
+    same = all(None in pair or pair[0] == pair[1] for pair in pairs)
     if span is None or int(span[1]) != offset or not same:
         discard(part)
         raise _Temporary("the content has changed on the server")
-    return replace(source, size=source.size if source.size is not None else now.size), offset
+    return replace(source, size=now.size if source.size is None else source.size), offset
 
 
 def _receive(response: requests.Response, part: Path, source: Source, offset: int, bar: tqdm[NoReturn]) -> Fetched:
@@ -246,14 +244,14 @@ def _pieces(response: requests.Response) -> Iterator[bytes]:
 
 def _refuse_wrong_kind(response: requests.Response, part: Path, head: bytes) -> None:
     name = part.stem
-    found = wrong_kind(name, head)
+    wrong = wrong_kind(name, head)
     if "html" in response.headers.get("Content-Type", "") and not name.endswith((".html", ".htm")):
-        found = "an HTML page"
+        wrong = "an HTML page"
     if response.headers.get("Content-Encoding", "identity") != "identity" and Path(name).suffix not in MAGIC:
-        found = f"content encoded as {response.headers['Content-Encoding']}"
-    if found:
+        wrong = f"content encoded as {response.headers['Content-Encoding']}"
+    if wrong:
         discard(part)
-        raise FetchError(f"{found}, expected {name}")
+        raise FetchError(f"{wrong}, expected {name}")
 
 
 def _resumable(part: Path, url: str) -> tuple[Source | None, int]:
@@ -277,21 +275,22 @@ def _headers(source: Source | None = None, offset: int = 0) -> dict[str, str]:
 
 def _wait(error: _Temporary, failures: int, retry: Retry) -> float:
     """Seconds before the next attempt; a :class:`FetchError` where there shall be none."""
-    if error.asked is not None and error.asked > retry.longest_asked:
-        raise FetchError(f"{error}: the server asks to wait {error.asked:.0f} s") from error
+    asked = error.retry_after or 0.0
+    if asked > retry.longest_retry_after:
+        raise FetchError(f"{error}: the server asks to wait {asked:.0f} s") from error
     if failures >= retry.attempts:
         raise FetchError(f"{error}, after {failures} attempts", unreachable=error.unreachable) from error
     wait = min(retry.first_wait * 2.0 ** (failures - 1), retry.longest_wait)
-    return max(wait * random.uniform(0.5, 1.0), error.asked or 0.0)
+    return max(wait * random.uniform(0.5, 1.0), asked)
 
 
-def _asked_wait(response: requests.Response) -> float | None:
+def _retry_after(response: requests.Response) -> float | None:
     """``Retry-After`` in seconds: a number, or a date (RFC 9110, 10.2.3)."""
-    asked = response.headers.get("Retry-After", "").strip()
-    if asked.isdecimal():
-        return float(asked)
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdecimal():
+        return float(value)
     try:
-        return max(parsedate_to_datetime(asked).timestamp() - time.time(), 0.0)
+        return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
     except ValueError:
         return None
 
@@ -299,10 +298,6 @@ def _asked_wait(response: requests.Response) -> float | None:
 def _cause(error: Exception) -> str:
     """The last clause of what requests says of a connection, which is the system's reason."""
     return one_line(error).rpartition(": ")[2].strip("'\")")
-
-
-def _timeout(retry: Retry) -> tuple[float, float]:
-    return retry.connect_timeout, retry.read_timeout
 
 
 def _number(text: str | None) -> int | None:

@@ -19,7 +19,7 @@ from bm3_pyg.data import http_file as module
 from bm3_pyg.data.http_file import Fetched, FetchError, Retry, fetch, kept_bytes, probe, wrong_kind
 
 QUICK = Retry(
-    attempts=3, first_wait=0.001, longest_wait=0.002, longest_asked=2.0, connect_timeout=2.0, read_timeout=2.0
+    attempts=3, first_wait=0.001, longest_wait=0.002, longest_retry_after=2.0, connect_timeout=2.0, read_timeout=2.0
 )
 BODY = b"\x1f\x8b" + np.random.default_rng(0).bytes(300_000)
 OTHER = b"\x1f\x8b" + np.random.default_rng(1).bytes(300_000)
