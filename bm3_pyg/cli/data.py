@@ -56,7 +56,7 @@ def _add_prepare(data: Any) -> None:
     amazon = command.add_argument_group("Amazon's files")
     amazon.add_argument("--root", metavar="DIR", help="where the files go (default: data); raw files go below raw")
     amazon.add_argument(
-        "--from", dest="from_", metavar="PATH", help="folder or archive with raw or MMRec files; nothing is downloaded"
+        "--from", dest="source", metavar="PATH", help="folder or archive with raw or MMRec files; nothing is downloaded"
     )
     amazon.add_argument("--no-images", action="store_true", help="leave the image features out (electronics: 8 GB)")
     amazon.add_argument("--url", nargs="+", action="extend", metavar="FILE=URL", help="another address of a raw file")
@@ -72,57 +72,46 @@ def _add_prepare(data: Any) -> None:
     add_columns(own)
 
 
+AMAZON = ("--root", "--from", "--no-images", "--url", "--offline", "--force")
+OWN = (
+    *("--items", "--text-columns", "--features", "--user-column", "--item-column", "--time-column"),
+    *("--rating-column", "--label-column", "--id-column", "--columns"),
+)
+
+
 def _prepare(args: argparse.Namespace) -> None:
     logging.getLogger("bm3_pyg.prepare").setLevel(logging.INFO)
     if (args.name is None) == (args.interactions is None):
         raise ConfigError("bm3 data prepare: expected either a NAME (baby, sports, electronics) or --interactions")
-    unfit = _OWN if args.name else _AMAZON
-    if given := [option for option, name in unfit.items() if getattr(args, name)]:
-        raise ConfigError(f"{given[0]}: is for {'your own catalogue' if args.name else 'Amazon data'}, got it here too")
+    for option in OWN if args.name else AMAZON:
+        if getattr(args, "source" if option == "--from" else option[2:].replace("-", "_")):
+            raise ConfigError(
+                f"{option}: is for {'your own catalogue' if args.name else 'Amazon data'}, got it here too"
+            )
     print(_prepare_amazon(args) if args.name else _prepare_catalogue(args))
-
-
-_AMAZON = {
-    "--root": "root",
-    "--from": "from_",
-    "--no-images": "no_images",
-    "--url": "url",
-    "--offline": "offline",
-    "--force": "force",
-}
-_OWN = {
-    "--items": "items",
-    "--text-columns": "text_columns",
-    "--features": "features",
-    "--user-column": "user_column",
-    "--item-column": "item_column",
-    "--time-column": "time_column",
-    "--rating-column": "rating_column",
-    "--label-column": "label_column",
-    "--id-column": "id_column",
-    "--columns": "columns",
-}
 
 
 def _prepare_amazon(args: argparse.Namespace) -> Path:
     from bm3_pyg.data.amazon import prepare_amazon
 
-    options = {
-        "split": args.split or "random",
-        "seed": args.seed,
-        "core": 5 if args.core is None else args.core or None,
-        "text_encoder": _encoder(args),
-        "images": not args.no_images,
-        "urls": pairs(args.url, "--url"),
-        "offline": args.offline,
-        "force": args.force,
-        "out": args.out,
-    }
-    return prepare_amazon(args.name, args.root or "data", source=args.from_, **options)
+    return prepare_amazon(
+        args.name,
+        args.root or "data",
+        source=args.source,
+        out=args.out,
+        urls=pairs(args.url, "--url"),
+        offline=args.offline,
+        force=args.force,
+        split=args.split or "random",
+        seed=args.seed,
+        core=5 if args.core is None else args.core or None,
+        text_encoder=_encoder(args),
+        images=not args.no_images,
+    )
 
 
 def _prepare_catalogue(args: argparse.Namespace) -> Path:
-    from bm3_pyg.data.catalogue import prepare_catalogue
+    from bm3_pyg.data import prepare_catalogue
 
     if args.out is None:
         raise ConfigError("--interactions: expected --out with the folder to make")
@@ -133,9 +122,9 @@ def _prepare_catalogue(args: argparse.Namespace) -> Path:
         text_columns=args.text_columns.split(",") if args.text_columns else [],
         text_encoder=_encoder(args),
         features=pairs(args.features, "--features"),
-        core=args.core or None,
         seed=args.seed,
         split=args.split,
+        core=args.core or None,
         **columns_of(args),
     )
 

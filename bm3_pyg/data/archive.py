@@ -124,14 +124,14 @@ def _entries(archive: Path, wanted: Callable[[str], bool]) -> Iterator[_Entry]:
         raise DataError(f"{archive}: neither a .zip nor a .tar archive")
 
 
-def _refuse_hidden(archive: Path, found: int) -> None:
+def _refuse_hidden(archive: Path, entries: int) -> None:
     """zipfile reads a directory whose damaged entry has swallowed others; the record at the end counts them."""
     with archive.open("rb") as file:
         file.seek(max(0, archive.stat().st_size - (1 << 17)))
         record = file.read().rpartition(b"PK\5\6")[2]
     expected = int.from_bytes(record[6:8], "little")
-    if expected not in (found, 0xFFFF):  # the number that means a larger one stands elsewhere
-        raise DataError(f"{archive}: damaged: {found:,} entries, expected {expected:,}")
+    if expected not in (entries, 0xFFFF):  # the number that means a larger one stands elsewhere
+        raise DataError(f"{archive}: damaged: {entries:,} entries, expected {expected:,}")
 
 
 def _refuse_early_end(archive: Path, tar: tarfile.TarFile) -> None:

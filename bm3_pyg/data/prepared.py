@@ -65,8 +65,8 @@ def read_card(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder}: exists but has no {CARD} of schema {SCHEMA}, expected a prepared or a new folder")
     sources = card.get("sources")
     files = list(sources.values()) if isinstance(sources, dict) else [None]
-    known = all(isinstance(one, dict) and {"bytes", "sha256"} <= one.keys() for one in files)
-    if not known or not isinstance(card.get("settings"), dict):
+    whole = all(isinstance(file, dict) and {"bytes", "sha256"} <= file.keys() for file in files)
+    if not whole or not isinstance(card.get("settings"), dict):
         raise DataError(
             f"{folder / CARD}: damaged, expected the settings and sources; remove the folder to prepare anew"
         )
@@ -89,37 +89,33 @@ def write_prepared(
         out: A folder that does not exist yet or is empty.
         settings: What it depends on beside its sources, as JSON can hold it.
         sources: The files it was made of, by name.
-        steps: What each step left and dropped: ``{"step": str, "dropped": int, "left": int}``.
+        steps: What each step dropped and left: ``{"step": str, "dropped": int, "left": int}``.
         about: Markdown that goes to README.md before the counts.
 
     Raises:
         WriteError: The folder cannot be written.
     """
-    told = describe(data)
+    description = describe(data)
     card = {
         "schema": SCHEMA,
-        "name": told.pop("name"),
+        "name": description.pop("name"),
         "settings": dict(settings),
-        "sources": {
-            name: {"bytes": path.stat().st_size, "sha256": data.files.get(name) or file_sha256(path)}
-            for name, path in sources.items()
-        },
+        "sources": {name: _file(path, data.files.get(name)) for name, path in sources.items()},
         "steps": steps,
-        **{key: value for key, value in told.items() if key != "files"},
+        **{key: value for key, value in description.items() if key != "files"},
         "versions": _versions(),
     }
     with atomic_folder(out) as folder:
         write_mmrec(data, folder)
-        card["files"] = {
-            path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(folder.iterdir())
-        }
+        card["files"] = {path.name: _file(path) for path in sorted(folder.iterdir())}
         (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         (folder / "README.md").write_text(card_text(card, about), encoding="utf-8")
 
 
 def card_text(card: Mapping[str, Any], about: str = "") -> str:
     """The card as Markdown."""
-    pairs = [(key, json.dumps(value)) for key, value in card["settings"].items()]
+    settings = [(key, json.dumps(value)) for key, value in card["settings"].items()]
+    steps = [(step["step"], f"{step['dropped']:,}", f"{step['left']:,}") for step in card["steps"]]
     parts = [
         f"# {markdown(str(card['name']))}",
         about.strip(),
@@ -136,10 +132,8 @@ def card_text(card: Mapping[str, Any], about: str = "") -> str:
         ),
         f"Pairs in two splits: {sum(card['leaks'].values()):,}.",
         "## How it was made",
-        _table(["setting", "value"], pairs),
-        _table(["step", "dropped", "left"], [(s["step"], f"{s['dropped']:,}", f"{s['left']:,}") for s in card["steps"]])
-        if card["steps"]
-        else "",
+        _table(["setting", "value"], settings),
+        _table(["step", "dropped", "left"], steps) if steps else "",
         "\n".join(f"- {markdown(note)}" for note in card["notes"]),
         "## Files",
         _table(["source", "bytes", "SHA-256"], _hashes(card["sources"])),
@@ -152,7 +146,7 @@ def card_text(card: Mapping[str, Any], about: str = "") -> str:
 
 
 def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values of the counts of :func:`bm3_pyg.data.describe`, but those that each split has."""
+    """Name and value of each fact of :func:`bm3_pyg.data.describe`, but those that each split has."""
     rows = [(key, f"{card[key]:,}") for key in ("users", "items", "interactions")]
     rows.append(("sparsity", f"{card['sparsity']:.4%}"))
     for split, (first, last) in card["time"].items():
@@ -172,6 +166,10 @@ def _refuse_unwritable(out: Path) -> None:
     place = next(parent for parent in Path(os.path.abspath(out)).parents if parent.exists())
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise DataError(f"{out}: {place} cannot be written to, expected a folder that can")
+
+
+def _file(path: Path, sha256: str | None = None) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": sha256 or file_sha256(path)}
 
 
 def _date(seconds: float) -> str:

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -37,11 +38,10 @@ def line_chunks(path: Path) -> Iterator[tuple[int, bytes]]:
             try:
                 part = source.read1(PIECE)
             except (EOFError, OSError, zlib.error) as error:
-                found = (
-                    "the compressed data end early" if isinstance(error, EOFError) else f"damaged ({one_line(error)})"
-                )
+                early = "the compressed data end early"
+                wrong = early if isinstance(error, EOFError) else f"damaged ({one_line(error)})"
                 at = line + buffer.count(b"\n")
-                raise DataError(f"{path}: {found}, about line {at:,}; download it again") from error
+                raise DataError(f"{path}: {wrong}, about line {at:,}; download it again") from error
             bar.update(raw.tell() - bar.n)
             buffer += part
             if part and len(buffer) < PIECE:
@@ -66,7 +66,7 @@ def open_size(path: Path) -> int:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def progress(path: Path) -> tqdm:  # type: ignore[type-arg]  # generic in its stubs alone
+def progress(path: Path) -> tqdm[NoReturn]:
     """A bar that counts the bytes of ``path``, on a terminal."""
     return tqdm(
         total=path.stat().st_size,
@@ -86,12 +86,12 @@ class Malformed:
     path: Path
     tolerance: float
     count: int = 0
-    shown: list[str] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
 
     def add(self, line: int, what: str) -> None:
         self.count += 1
         if self.count <= SHOWN:
-            self.shown.append(f"line {line:,}: {what}")
+            self.examples.append(f"line {line:,}: {what}")
 
     def notes(self, lines: int) -> list[str]:
         """What was skipped among ``lines`` lines, as one note; none if nothing was.
@@ -102,11 +102,11 @@ class Malformed:
         if not self.count:
             return []
         allowed = max(self.tolerance * lines, min(ALLOWED, lines / 2))
-        found = f"{self.count:,} of {lines:,} lines malformed"
-        first = "; ".join(self.shown) + ("; ..." if self.count > SHOWN else "")
+        malformed = f"{self.count:,} of {lines:,} lines malformed"
+        examples = "; ".join(self.examples) + ("; ..." if self.count > SHOWN else "")
         if self.count > allowed:
-            raise DataError(f"{self.path}: {found}, expected at most {int(allowed):,} ({first})")
-        return [f"{self.path.name}: {found} and skipped ({first})"]
+            raise DataError(f"{self.path}: {malformed}, expected at most {int(allowed):,} ({examples})")
+        return [f"{self.path.name}: {malformed} and skipped ({examples})"]
 
 
 def decoded(line: bytes) -> str:

@@ -63,8 +63,8 @@ def _wanted_lines(path: Path, rows: dict[bytes, int]) -> Iterator[tuple[int, byt
     """Number and content of the lines that hold a wanted item, or may: their asin is not found at a glance."""
     for first, chunk in line_chunks(path):
         for number, line in enumerate(chunk.split(b"\n"), first):
-            found = ASIN.findall(line) if len(line) <= LONGEST else []
-            if any(item in rows for item in found) if found else line.strip():
+            items = ASIN.findall(line) if len(line) <= LONGEST else []
+            if any(item in rows for item in items) if items else line.strip():
                 yield number, line
 
 
