@@ -131,7 +131,7 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     assert names
     for name in names:
         module, _, attribute = name.rpartition(".")
-        while not (PACKAGE.parent / module.replace(".", "/")).with_suffix(".py").is_file():
+        while module and not (PACKAGE.parent / module.replace(".", "/")).with_suffix(".py").is_file():
             module, attribute = module.rpartition(".")[0], f"{module.rpartition('.')[2]}.{attribute}"
         target: object = import_module(module)
         for part in attribute.split("."):
