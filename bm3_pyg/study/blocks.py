@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+from bm3_pyg.study.content import Spread
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,18 @@ class Document:
     parts: tuple[Part, ...]
 
 
+def table(
+    caption: str,
+    headers: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    notes: Iterable[str] = (),
+    folded: bool = False,
+) -> list[Block]:
+    """A table of cells and words; none if it has no rows."""
+    cells = tuple(tuple(cell if isinstance(cell, Cell) else Cell(str(cell)) for cell in row) for row in rows)
+    return [Table(caption, tuple(headers), cells, tuple(notes), folded)] if cells else []
+
+
 def number(value: float | None, digits: int = 4, unit: str = "") -> Cell:
     """Fixed decimals, thousands separated; an empty cell for None."""
     return Cell("") if value is None else Cell(f"{value:,.{digits}f}{unit}", value)
@@ -101,3 +115,11 @@ def probability(value: float | None) -> Cell:
     if value is None:
         return Cell("")
     return Cell(f"{value:.3f}" if value >= 0.001 else f"{value:.1e}", value)
+
+
+def spread_cell(spread: Spread | None) -> Cell:
+    return Cell("") if spread is None else Cell(spread_text(spread), spread.mean)
+
+
+def spread_text(spread: Spread) -> str:
+    return f"{spread.mean:.4f}" + ("" if spread.deviation is None else f" ± {spread.deviation:.4f}")

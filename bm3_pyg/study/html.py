@@ -12,8 +12,7 @@ from bm3_pyg.errors import ConfigError
 from bm3_pyg.files import write_text
 from bm3_pyg.study.content import Report
 from bm3_pyg.study.document import document
-from bm3_pyg.study.latex import latex_report
-from bm3_pyg.study.markdown import markdown_report
+from bm3_pyg.study.text import latex_report, markdown_report
 
 
 def write_report(report: Report, out: str | Path) -> list[Path]:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+from bm3_pyg.data import describe, load_dataset
 from bm3_pyg.study.blocks import Commands, Document, Plot, Table, Words
-from bm3_pyg.study.content import Report
+from bm3_pyg.study.content import Report, Section
 from bm3_pyg.study.document import document
 
 BEST, CLOSE, FAR = "<script>alert(1)</script>", "a_b&c% $x$ #1 | {y}", "_hidden"
@@ -90,3 +93,43 @@ def test_every_kind_of_block_is_there(made_report: Report) -> None:
         type(block) for part in document(made_report).parts for chapter in part.chapters for block in chapter.blocks
     }
     assert kinds == {Words, Table, Plot, Commands}
+
+
+def tables_of(card: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """Texts of the tables of a dataset's card, by their captions and first cells."""
+    chapters = document(Report("", (Section(card, (), ()),))).parts[0].chapters
+    blocks = [block for chapter in chapters for block in chapter.blocks if isinstance(block, Table)]
+    return {block.caption: {row[0].text: [cell.text for cell in row[1:]] for row in block.rows} for block in blocks}
+
+
+def test_a_whole_card(shop: Path) -> None:
+    card = describe(load_dataset(shop))
+    shown = tables_of(card)
+    facts, files = shown["Card"], shown["What the dataset was made from"]
+    assert facts["users"] == ["12"]
+    assert facts["items"] == ["8"]
+    assert facts["feature image"] == ["5-d, 0 items without"]
+    assert facts["training interactions per user"] == ["4 to 4, median 4, mean 4.00"]
+    assert facts["interactions in two splits"] == ["none"]
+    assert files["SHA-256 of shop.inter"] == [card["files"]["shop.inter"]]
+    assert files["fingerprint"] == [card["fingerprint"]]
+    assert not facts.keys() & files.keys()
+    assert shown["Splits"] == {
+        "train": ["48", "12", "8", "0"],
+        "val": ["12", "12", "8", "0"],
+        "test": ["12", "12", "8", "0"],
+    }
+
+
+def test_what_runs_know_of_a_dataset_is_enough() -> None:
+    card = {"name": "shop", "modalities": {"image": {"dim": 4096}}, "files": {}, "fingerprint": "f"}
+    assert tables_of(card) == {
+        "Card": {"name": ["shop"], "feature image": ["4,096-d"]},
+        "What the dataset was made from": {"fingerprint": ["f"]},
+    }
+    assert tables_of({}) == {}
+
+
+def test_leaks(shop: Path) -> None:
+    card = {**describe(load_dataset(shop)), "leaks": {"train-val": 2, "val-test": 0}}
+    assert tables_of(card)["Card"]["interactions in two splits"] == ["2 (train-val)"]
