@@ -173,16 +173,17 @@ class Report:
 
     def printable(self) -> Report:
         """The same in :func:`~bm3_pyg.escape.printable` text, whatever is in names and labels."""
-        return _printable(self)  # type: ignore[no-any-return]
+        report: Report = _printable(self)
+        return report
 
 
 def _printable(value: Any) -> Any:
     if isinstance(value, str):
         return escape.printable(value)
     if isinstance(value, dict):
-        return {_printable(key): _printable(one) for key, one in value.items()}
+        return {_printable(key): _printable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_printable(one) for one in value)
+        return type(value)(map(_printable, value))
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{field.name: _printable(getattr(value, field.name)) for field in fields(value)})
     return value

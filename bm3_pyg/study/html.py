@@ -53,7 +53,7 @@ def html_report(report: Report) -> str:
 def _finite(value: Any) -> Any:
     """JSON has no word for infinite and undefined numbers: null."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return list(map(_finite, value))
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -136,10 +136,10 @@ def _draw_features(axes: Axes, card: dict[str, Any]) -> None:
         axes.set_axis_off()
         return
     labels = [
-        f"{name}, {one['dim']:,}-d: {one['missing']:,} items without ({one['missing'] / card['items']:.1%})"
-        for name, one in known.items()
+        f"{name}, {kind['dim']:,}-d: {kind['missing']:,} items without ({kind['missing'] / card['items']:.1%})"
+        for name, kind in known.items()
     ]
-    shares = [100 * one["missing"] / card["items"] for one in known.values()]
+    shares = [100 * kind["missing"] / card["items"] for kind in known.values()]
     _draw_shares(axes, labels, shares, [MISSING] * len(known), PRESENT)
 
 
@@ -156,19 +156,19 @@ def _draw_shares(axes: Axes, labels: list[str], shares: list[float], colours: li
 
 def _times(data: HeteroData) -> dict[str, NDArray[np.float64]]:
     """Unix seconds of the interactions of every split that has any."""
-    found = {split: edge_values(data, "time", split) for split in SPLITS}
+    known = {split: edge_values(data, "time", split) for split in SPLITS}
     return {
-        split: times.numpy().astype(np.float64) for split, times in found.items() if times is not None and len(times)
+        split: times.numpy().astype(np.float64) for split, times in known.items() if times is not None and len(times)
     }
 
 
 def _draw_times(axes: Axes, times: dict[str, NDArray[np.float64]]) -> None:
-    first = min(float(one.min()) for one in times.values())
-    last = max(float(one.max()) for one in times.values())
+    first = min(float(seconds.min()) for seconds in times.values())
+    last = max(float(seconds.max()) for seconds in times.values())
     edges = np.linspace(first, max(last, first + 1), BINS + 1)
     dates = _dates(edges)
-    for split, one in times.items():
-        counts, _ = np.histogram(one, edges)
+    for split, seconds in times.items():
+        counts, _ = np.histogram(seconds, edges)
         shown: Any = edges if dates is None else dates
         axes.stairs(counts, shown, color=PARTS[split], linewidth=1.3, label=split)
         axes.stairs(counts, shown, color=PARTS[split], alpha=0.12, fill=True)

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
 P = ParamSpec("P")
 # Okabe and Ito's hues, dark enough for white paper; the page gives lighter ones on a dark ground.
 SERIES = ("#0072b2", "#d55e00", "#008a64", "#b8588f", "#a87400", "#3a93c8", "#777777", "#4b3fa0")
@@ -80,15 +76,15 @@ def page_svg(figure: Figure, prefix: str, name: str, description: str) -> str:
     body = re.sub(r"<[^>]+>", lambda tag: _fitted(tag.group(), prefix), body)
     box = re.findall(r'viewBox="[^"]*"', start)[0]
     head = f'<svg {box} role="img" aria-labelledby="{prefix}-title {prefix}-desc">'
-    said = f'<title id="{prefix}-title">{escape(name)}</title><desc id="{prefix}-desc">{escape(description)}</desc>'
-    return head + said + body
+    words = f'<title id="{prefix}-title">{escape(name)}</title><desc id="{prefix}-desc">{escape(description)}</desc>'
+    return head + words + body
 
 
 def _fitted(tag: str, prefix: str) -> str:
     """A tag with ids of its own, the page's colours and no more decimals than one can see."""
     tag = re.sub(r'\bid="', f'id="{prefix}-', tag)
     tag = re.sub(r'(?:xlink:)?href="#', f'href="#{prefix}-', tag).replace("url(#", f"url(#{prefix}-")
-    tag = re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found.group()):.2f}", tag)
+    tag = re.sub(r"\d+\.\d{3,}", lambda digits: f"{float(digits[0]):.2f}", tag)
     for colour, themed in THEME.items():
         tag = tag.replace(colour, themed)
     return tag
@@ -104,12 +100,12 @@ def validation_curves(curves: Sequence[Curve], prefix: str) -> str:
         at = dict(zip(curve.epochs, curve.validation, strict=True))
         if curve.selected in at:
             axes.plot([curve.selected], [at[curve.selected]], "o", color=SERIES[1], markersize=4.5, zorder=3)
-    said = "; ".join(
+    description = "; ".join(
         f"{curve.label}, seed {curve.seed}: highest {max(curve.validation):.4f}, selected epoch {curve.selected}"
         for curve in curves
     )
     figure.supylabel("validation Recall@20", fontsize=9)
-    return page_svg(figure, prefix, "Validation Recall@20 over epochs", said)
+    return page_svg(figure, prefix, "Validation Recall@20 over epochs", description)
 
 
 @themed
@@ -139,65 +135,67 @@ def forest(ablations: Sequence[Ablation], level: float, prefix: str) -> str:
     axes = figure.subplots()
     axes.axvline(0, color=INK, linewidth=0.8, linestyle=(0, (3, 3)))
     for row, ablation in enumerate(ablations):
-        one = ablation.comparison
-        over_seeds = one.seeds_p is None or one.seeds_p < level
-        fill = "none" if one.corrected_p >= level else "full" if over_seeds else "left"
-        axes.plot([one.low, one.high], [row, row], color=SERIES[0], linewidth=1.6, solid_capstyle="butt")
+        test = ablation.comparison
+        over_seeds = test.seeds_p is None or test.seeds_p < level
+        fill = "none" if test.corrected_p >= level else "full" if over_seeds else "left"
+        axes.plot([test.low, test.high], [row, row], color=SERIES[0], linewidth=1.6, solid_capstyle="butt")
         axes.plot(
-            [one.difference], [row], "o", color=SERIES[0], fillstyle=fill, markersize=7, markerfacecoloralt=GROUND
+            [test.difference], [row], "o", color=SERIES[0], fillstyle=fill, markersize=7, markerfacecoloralt=GROUND
         )
-    axes.set_yticks(range(len(ablations)), [_wrapped(one.label, 44) for one in ablations])
+    axes.set_yticks(range(len(ablations)), [_wrapped(ablation.label, 44) for ablation in ablations])
     axes.set(ylim=(len(ablations) - 0.4, -0.6), xlabel=f"difference in {metric_title(ablations[0].comparison.metric)}")
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:+.4g}" if abs(x) > 1e-12 else "0")
     axes.locator_params(axis="x", nbins=6)
     axes.grid(True, axis="x")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    said = "; ".join(
-        f"{one.label}: {one.comparison.difference:+.4f}, {one.comparison.low:+.4f} to {one.comparison.high:+.4f}"
-        for one in ablations
+    tests = [(ablation.label, ablation.comparison) for ablation in ablations]
+    description = "; ".join(
+        f"{label}: {test.difference:+.4f}, {test.low:+.4f} to {test.high:+.4f}" for label, test in tests
     )
-    return page_svg(figure, prefix, "Differences from the unchanged model", said)
+    return page_svg(figure, prefix, "Differences from the unchanged model", description)
 
 
 def strata_panels(strata: Sequence[Stratum]) -> list[list[Stratum]]:
     """What is drawn: the first metric of each group; groups with one metric share a panel, cold items first."""
-    first = {one.group: one.metric for one in reversed(strata)}
+    first = {stratum.group: stratum.metric for stratum in reversed(strata)}
     panels: dict[str, list[Stratum]] = {}
-    for one in sorted(strata, key=lambda one: one.group != "cold"):
-        if one.metric == first[one.group]:
-            panels.setdefault(one.metric, []).append(one)
-    return sorted(panels.values(), key=lambda ones: ones[0].group == "cold")
+    for stratum in sorted(strata, key=lambda stratum: stratum.group != "cold"):
+        if stratum.metric == first[stratum.group]:
+            panels.setdefault(stratum.metric, []).append(stratum)
+    return sorted(panels.values(), key=lambda panel: panel[0].group == "cold")
 
 
 @themed
 def strata_bars(panels: Sequence[Sequence[Stratum]], prefix: str) -> str:
     """Grouped bars, one panel for each list of strata; of more than eight labels the eight highest are drawn."""
-    labels = list(dict.fromkeys(label for strata in panels for one in strata for label in one.values))
+    labels = list(dict.fromkeys(label for panel in panels for stratum in panel for label in stratum.values))
     if len(labels) > len(SERIES):
-        sums = {label: sum(one.values.get(label, 0.0) * one.count for one in panels[0]) for label in labels}
+        sums = {label: sum(stratum.values.get(label, 0.0) * stratum.count for stratum in panels[0]) for label in labels}
         labels = sorted(sorted(labels, key=lambda label: -sums[label])[: len(SERIES)], key=labels.index)
     columns = 2 if max(map(len, labels), default=0) > 22 else 4
     lines = math.ceil(len(labels) / columns)
     figure = new_figure(2.2 * len(panels) + 0.2 * lines)
     width = 0.8 / max(1, len(labels))
-    for axes, strata in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+    for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
         for place, label in enumerate(labels):
-            at = [row + (place - (len(labels) - 1) / 2) * width for row in range(len(strata))]
-            axes.bar(at, [one.values.get(label, math.nan) for one in strata], width * 0.9, color=SERIES[place])
-        names = [f"{_wrapped(one.name, 16)}\nn = {one.count:,}" for one in strata]
-        axes.set_xticks(range(len(strata)), names, fontsize=8)
-        kind = next((f"by {one.group}" for one in strata if one.group != "cold"), "of cold items")
-        axes.set_title(f"{metric_title(strata[0].metric)} {kind}")
-        highest = max((value for one in strata for value in one.values.values()), default=0)
+            at = [row + (place - (len(labels) - 1) / 2) * width for row in range(len(panel))]
+            axes.bar(at, [stratum.values.get(label, math.nan) for stratum in panel], width * 0.9, color=SERIES[place])
+        names = [f"{_wrapped(stratum.name, 16)}\nn = {stratum.count:,}" for stratum in panel]
+        axes.set_xticks(range(len(panel)), names, fontsize=8)
+        kind = next((f"by {stratum.group}" for stratum in panel if stratum.group != "cold"), "of cold items")
+        axes.set_title(f"{metric_title(panel[0].metric)} {kind}")
+        highest = max((value for stratum in panel for value in stratum.values.values()), default=0)
         axes.set_ylim(0, 1.06 * highest or 1)
-        axes.set_xlim(-0.6, max(len(strata), 3) - 0.4)  # a stratum alone would make bars like walls
+        axes.set_xlim(-0.6, max(len(panel), 3) - 0.4)  # a stratum alone would make bars like walls
         axes.grid(True, axis="y")
         axes.set_axisbelow(True)
         axes.tick_params(axis="x", length=0)
     _legend(figure, dict(zip(labels, SERIES, strict=False)), columns)
-    said = "; ".join(f"{one.group}, {one.name}: {one.count:,}" for strata in panels for one in strata)
-    return page_svg(figure, prefix, "Metrics by stratum", said)
+    description = "; ".join(
+        f"{stratum.group}, {stratum.name}: {stratum.count:,}" for panel in panels for stratum in panel
+    )
+    return page_svg(figure, prefix, "Metrics by stratum", description)
 
 
 def _panels(labels: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
@@ -207,15 +205,15 @@ def _panels(labels: Sequence[str]) -> tuple[Figure, dict[str, Axes]]:
     rows = math.ceil(len(names) / columns)
     figure = new_figure(0.6 + (2.9 if rows == 1 else 2.0 * rows))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    for one in axes[len(names) :]:
-        one.set_axis_off()
-    for one, name in zip(axes, names, strict=False):
-        one.set_title(_wrapped(name, 92 // columns))
-        one.grid(True)
-        one.locator_params(axis="x", integer=True, nbins=6)
-    for one in axes[max(0, len(names) - columns) : len(names)]:
-        one.set_xlabel("epoch")
-        one.tick_params(labelbottom=True)
+    for panel in axes[len(names) :]:
+        panel.set_axis_off()
+    for panel, name in zip(axes, names, strict=False):
+        panel.set_title(_wrapped(name, 92 // columns))
+        panel.grid(True)
+        panel.locator_params(axis="x", integer=True, nbins=6)
+    for panel in axes[max(0, len(names) - columns) : len(names)]:
+        panel.set_xlabel("epoch")
+        panel.tick_params(labelbottom=True)
     return figure, dict(zip(names, axes, strict=False))
 
 

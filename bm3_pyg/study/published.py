@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bm3_pyg.study.content import HEADLINE, Published
 
@@ -26,7 +26,7 @@ class PublishedData:
     interactions: int
     features: tuple[str, ...]
     figures: tuple[Published, ...]
-    spread: Mapping[str, tuple[float, int]]
+    spread: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     """Standard deviation of the first source's metrics, and over how many seeds, where it is known."""
 
 
@@ -44,34 +44,19 @@ def _diffmm(model: str, recall: float, ndcg: float) -> Published:
 
 PUBLISHED: Mapping[str, PublishedData] = {
     "baby": PublishedData(
-        19_445,
-        7_050,
-        160_792,
-        ("image", "text"),
+        *(19_445, 7_050, 160_792, ("image", "text")),
         _amazon((0.0564, 0.0883, 0.0301, 0.0383), (0.0559, 0.0880, 0.0296, 0.0383), 0.0754),
-        {},
     ),
     "sports": PublishedData(
-        35_598,
-        18_357,
-        296_337,
-        ("image", "text"),
+        *(35_598, 18_357, 296_337, ("image", "text")),
         _amazon((0.0656, 0.0980, 0.0355, 0.0438), (0.0646, 0.0978, 0.0345, 0.0435), 0.0864),
-        {},
     ),
     "electronics": PublishedData(
-        192_403,
-        63_001,
-        1_689_188,
-        ("image", "text"),
+        *(192_403, 63_001, 1_689_188, ("image", "text")),
         _amazon((0.0437, 0.0648, 0.0247, 0.0302), (0.0434, 0.0643, 0.0247, 0.0301), 0.0540),
-        {},
     ),
     "tiktok": PublishedData(
-        9_308,
-        6_710,
-        68_722,
-        ("image", "audio"),
+        *(9_308, 6_710, 68_722, ("image", "audio")),
         (
             Published(
                 AUTHORS,
@@ -95,7 +80,7 @@ PUBLISHED: Mapping[str, PublishedData] = {
 def published_for(card: Mapping[str, object], warnings: list[str]) -> tuple[Published, ...]:
     """The published figures of the dataset on a card of :func:`bm3_pyg.data.describe`.
 
-    None where its counts are others than the published ones; that, and features that are absent, is added to
+    ``()`` where its counts are others than the published ones; that, and features that are absent, is added to
     ``warnings``.
     """
     name = str(card.get("name"))
@@ -104,8 +89,8 @@ def published_for(card: Mapping[str, object], warnings: list[str]) -> tuple[Publ
         return ()
     counts = {"users": known.users, "items": known.items, "interactions": known.interactions}
     if other := [key for key, count in counts.items() if card.get(key, count) != count]:
-        found = ", ".join(f"{card[key]:,} {key} (published {counts[key]:,})" for key in other)
-        warnings.append(f"{name} is not the published data of that name: {found}; published figures are left out")
+        differences = ", ".join(f"{card[key]:,} {key} (published {counts[key]:,})" for key in other)
+        warnings.append(f"{name} is not the published data of that name: {differences}; published figures are left out")
         return ()
     modalities = card.get("modalities")
     present = modalities if isinstance(modalities, Mapping) else {}

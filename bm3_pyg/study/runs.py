@@ -25,31 +25,14 @@ from bm3_pyg.train.run_files import Result, RunFiles, is_finished, is_run, is_sw
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Result):
     """A finished run: what its folder holds, and the ablation it is part of."""
 
     folder: Path
     name: str
     """Its place below the folder that was asked for."""
-    result: Result
     corrupt: str | None = None
     label: str = ""
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self.result.config
-
-    @property
-    def environment(self) -> dict[str, Any]:
-        return self.result.environment
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        return self.result.metrics
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        return self.result.history
 
     @property
     def seed(self) -> int:
@@ -201,7 +184,8 @@ def _read(gathered: Gathered, folder: Path, root: Path, outcome: Outcome | None 
         gathered.warnings.append(warning)
         return None
     corrupt = outcome.setting.corrupt if outcome else (result.config["dataset"]["source"] or {}).get("corrupt")
-    return Run(folder, _name(folder, root), result, corrupt, outcome.setting.label if outcome else "")
+    label = outcome.setting.label if outcome else ""
+    return Run(**vars(result), folder=folder, name=_name(folder, root), corrupt=corrupt, label=label)
 
 
 def _name(folder: Path, root: Path) -> str:

@@ -4,6 +4,7 @@ strata of users and items. All tests are SciPy's.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -192,17 +193,13 @@ def strata(table: pl.DataFrame, bounds: Sequence[int], columns: Sequence[str]) -
     Returns:
         A row for each bin that is not empty, in their order: stratum (its name, ``"5-9"``), count, and the means.
     """
-    counts = pl.col("training_interactions")
-    number = pl.sum_horizontal([counts >= bound for bound in bounds])
-    means = table.group_by(number.alias("bin")).agg(pl.len().alias("count"), pl.col(columns).cast(pl.Float64).mean())
-    names = pl.DataFrame(
-        {"bin": range(1, len(bounds) + 1), "stratum": _names(bounds)}, schema={"bin": pl.Int64, "stratum": pl.String}
-    )
-    joined = names.join(means.with_columns(pl.col("bin").cast(pl.Int64)), on="bin").sort("bin")
-    return joined.select("stratum", "count", *columns)
+    bin_ = pl.sum_horizontal([pl.col("training_interactions") >= bound for bound in bounds]).alias("bin")
+    means = table.group_by(bin_).agg(pl.len().alias("count"), pl.col(columns).cast(pl.Float64).mean()).sort("bin")
+    names = ["", *_names(bounds)]
+    named = means.with_columns(pl.Series("stratum", [names[place] for place in means["bin"]], pl.String))
+    return named.filter(pl.col("bin") > 0).select("stratum", "count", *columns)
 
 
 def _names(bounds: Sequence[int]) -> list[str]:
-    ends = [bound - 1 for bound in bounds[1:]]
-    ranges = [str(low) if low == high else f"{low}-{high}" for low, high in zip(bounds, ends, strict=False)]
+    ranges = [str(low) if low + 1 == end else f"{low}-{end - 1}" for low, end in itertools.pairwise(bounds)]
     return [*ranges, f"{bounds[-1]}+"]

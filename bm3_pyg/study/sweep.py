@@ -62,9 +62,8 @@ def run_sweep(sweep: Sweep, out: Path, jobs: int = 1, protocol: str = "strict") 
         _run(sweep, out, jobs, protocol, known, flag)
         if flag.set:
             raise KeyboardInterrupt(f"stopped; the same command goes on with {out}")
-        found = list(known.values())
-        write_results(found, out, protocol)
-        return found
+        write_results(list(known.values()), out, protocol)
+        return list(known.values())
 
 
 Known = dict[tuple[Setting, int], Outcome]

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from bm3_pyg.study.blocks import Table
+from bm3_pyg.study.blocks import Table, spread_text
 from bm3_pyg.study.content import Published, Report, Spread
-from bm3_pyg.study.figures import published, results, results_table, significance, spread_text
+from bm3_pyg.study.figures import published, results, results_table, significance
 
 BEST, CLOSE, FAR = "<script>alert(1)</script>", "a_b&c% $x$ #1 | {y}", "_hidden"
 
