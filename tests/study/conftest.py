@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,10 @@ METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 
 @pytest.fixture
 def make_run() -> Callable[..., Path]:
-    """Writes a finished run into a folder; ``shift`` raises every user's values, ``val`` is validation Recall@20."""
+    """Writes a finished run into a folder; ``shift`` raises every user's values, ``val`` is validation Recall@20.
+
+    One that is not ``sealed`` can be changed; each of its tables is read in a process of its own, which takes time.
+    """
 
     def make(
         folder: Path,
@@ -39,6 +43,7 @@ def make_run() -> Callable[..., Path]:
         environment: dict[str, Any] | None = None,
         corrupt: str | None = None,
         count: int = USERS,
+        sealed: bool = True,
     ) -> Path:
         folder.mkdir(parents=True)
         easy = np.random.default_rng(7).random(count) / 2
@@ -83,6 +88,9 @@ def make_run() -> Callable[..., Path]:
         test = {name: float(users[name].mean()) for name in METRICS}  # type: ignore[arg-type]
         metrics = {"schema": 1, "dataset": dataset, "model": model, "seed": seed, "best_epoch": best}
         (folder / "metrics.json").write_text(json.dumps({**metrics, "val": {"recall@20": val}, "test": test}))
+        if sealed:
+            files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+            (folder / "seal.json").write_text(json.dumps({"schema": 1, "files": files}))
         return folder
 
     return make

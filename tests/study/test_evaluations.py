@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,7 @@ import pytest
 
 from bm3_pyg.data import load_dataset
 from bm3_pyg.eval.users import user_metrics
+from bm3_pyg.files import locked_folder
 from bm3_pyg.study.rows import grouped
 from bm3_pyg.study.runs import Evaluations, gather
 from bm3_pyg.train import TrainConfig, fit
@@ -68,6 +70,22 @@ def test_a_run_without_them_gets_them_and_says_nothing(trained: Path) -> None:
     assert 0 < values.beyond["coverage@20"] <= 1
     assert (trained / "test_users.parquet").exists()
     assert not warnings
+
+
+def test_a_folder_in_use_is_not_written_into(trained: Path) -> None:
+    (run,) = gather([trained]).runs
+    warnings: list[str] = []
+    with locked_folder(trained):
+        assert Evaluations(None, warnings).of(run) is not None
+    assert not (trained / "test_users.parquet").exists()
+    assert not warnings
+
+
+def test_a_run_that_has_gone_on_since_is_not_written_into(trained: Path) -> None:
+    (run,) = gather([trained]).runs
+    before = replace(run, metrics={**run.metrics, "best_epoch": 9})
+    assert Evaluations(None, []).of(before) is not None
+    assert not (trained / "test_users.parquet").exists()
 
 
 def test_a_dataset_that_is_gone_is_said_and_can_be_given(trained: Path, shop: Path, tmp_path: Path) -> None:

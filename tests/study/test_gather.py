@@ -33,8 +33,8 @@ def test_failed_unfinished_and_damaged_runs_are_named_without_machine_paths(tmp_
     for name in ("failed", "stopped"):
         (make_run(runs / name) / "metrics.json").unlink()
     (runs / "failed.error").write_text(f"loss is not finite;\nsee {runs}/failed.log\n")
-    (make_run(runs / "torn") / "metrics.json").write_text("{")
-    (make_run(runs / "poor") / "metrics.json").write_text("{}")
+    (make_run(runs / "torn", sealed=False) / "metrics.json").write_text("{")
+    (make_run(runs / "poor", sealed=False) / "metrics.json").write_text("{}")
     found = gather([runs])
     assert [run.name for run in found.runs] == ["runs/good"]
     assert "runs/failed failed and is left out: loss is not finite; see runs/failed.log" in found.warnings

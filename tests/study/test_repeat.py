@@ -107,7 +107,7 @@ def test_every_way_to_read_data_has_an_option() -> None:
 def test_names_that_could_be_taken_for_something_else(
     tmp_path: Path, make_run: Make, source: dict[str, object], expected: list[str] | None
 ) -> None:
-    config = yaml.safe_load((make_run(tmp_path / "a") / "config.yaml").read_text())
+    config = yaml.safe_load((make_run(tmp_path / "a", sealed=False) / "config.yaml").read_text())
     config["dataset"]["source"] = source
     (tmp_path / "a/config.yaml").write_text(yaml.safe_dump(config))
     (line,) = commands_of([], grouped(gather([tmp_path]).runs, []))

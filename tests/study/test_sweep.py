@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bm3_pyg.errors import ConfigError, RunError
+from bm3_pyg.files import locked_folder
 from bm3_pyg.study.search import Setting, Sweep, read_sweep
 from bm3_pyg.study.selection import outcomes
 from bm3_pyg.study.sweep import run_sweep, train_one
@@ -49,6 +52,30 @@ def test_one_run_is_that_of_fit_and_takes_what_fits_its_model(shop: Path, tmp_pa
     assert json.loads((finished[1].folder / "metrics.json").read_text())["test"] == finished[1].test
     config = (finished[1].folder / "config.yaml").read_text()
     assert "dropout: 0.3" in config
+
+
+def test_who_waits_for_another_process_builds_nothing(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = sweep_of(shop, Setting("bm3"))
+    folder = sweep.folder(tmp_path, sweep.settings[0], 0)
+    waits: list[float] = []
+
+    def finish(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            (folder / "metrics.json").touch()
+            lock.close()
+
+    def load_dataset(**_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(time, "sleep", finish)
+    monkeypatch.setattr("bm3_pyg.data.load_dataset", load_dataset)
+    with ExitStack() as lock:
+        lock.enter_context(locked_folder(folder))
+        train_one(sweep, tmp_path, sweep.settings[0], 0)
+    assert len(waits) == 3
 
 
 def test_a_sweep_is_read_back(shop: Path, tmp_path: Path) -> None:
