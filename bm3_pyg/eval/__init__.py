@@ -1,7 +1,8 @@
 """Full ranking, its metrics, and cold items. What is done with trained models is in serving/, and found here still."""
 
 from bm3_pyg.eval.cold import with_cold_items
-from bm3_pyg.eval.ranking import RankingTask, evaluate, rank, ranking_task
+from bm3_pyg.eval.ranking import evaluate, rank
+from bm3_pyg.eval.tasks import RankingTask, ranking_task
 from bm3_pyg.later import lazily
 
 __all__ = ["RankingTask", "evaluate", "rank", "ranking_task", "with_cold_items"]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch_geometric.data import HeteroData
-from torch_geometric.metrics import LinkPredCoverage
 
-from bm3_pyg.data import edges_of
 from bm3_pyg.data.edges import count
-from bm3_pyg.ops.csr import CSR
-
-NONE = torch.empty(2, 0, dtype=torch.long)
+from bm3_pyg.eval.tasks import degrees
 
 
 def beyond_accuracy(ids: Tensor, data: HeteroData, k: int = 20) -> dict[str, float]:
@@ -28,12 +25,12 @@ def beyond_accuracy(ids: Tensor, data: HeteroData, k: int = 20) -> dict[str, flo
         items that two users' lists have in common, mean over all pairs of users with full lists (absent where fewer
         than two have).
     """
-    num_items = data["item"].num_nodes
+    num_items = count(data, "item")
     ids = ids[:, :k]
     lengths = (ids < num_items).sum(dim=1)
     values = {
-        f"coverage@{k}": _coverage(ids[ids < num_items], num_items),
-        f"average_popularity@{k}": _popularity(ids, lengths, data),
+        f"coverage@{k}": ids[ids < num_items].unique().numel() / num_items,
+        f"average_popularity@{k}": _popularity(ids[lengths > 0], lengths[lengths > 0], data),
     }
     full = ids[lengths == ids.size(1)]
     if len(full) > 1:
@@ -41,20 +38,10 @@ def beyond_accuracy(ids: Tensor, data: HeteroData, k: int = 20) -> dict[str, flo
     return values
 
 
-def _coverage(listed: Tensor, num_items: int) -> float:
-    metric = LinkPredCoverage(max(1, listed.numel()), num_items)
-    metric.update(listed.view(1, -1), NONE)
-    return float(metric.mask.double().mean())
-
-
 def _popularity(ids: Tensor, lengths: Tensor, data: HeteroData) -> float:
-    """LinkPredAveragePopularity's value, of lists of any lengths, in double precision."""
-    training = CSR.of(edges_of(data, "train"), count(data, "user"), count(data, "item"))
-    popularity = training.indices.bincount(minlength=count(data, "item") + 1).double()  # 0 where nothing is listed
-    listed = lengths > 0
-    if not listed.any():
-        return 0.0
-    return float((popularity[ids[listed]].sum(1) / lengths[listed]).mean())
+    """LinkPredAveragePopularity's value, of lists of any lengths but 0, in double precision."""
+    popularity = pad(degrees(data, "item"), (0, 1)).double()  # 0 where nothing is listed
+    return float((popularity[ids].sum(1) / lengths).mean()) if len(ids) else 0.0
 
 
 def _personalization(ids: Tensor) -> float:

@@ -10,9 +10,9 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import edges_of
 from bm3_pyg.data.hetero import missing_of
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.eval.ranking import RankingTask, check_sizes, ranking_task
+from bm3_pyg.eval.tasks import check_sizes
 from bm3_pyg.models import BM3
-from bm3_pyg.protocols import Recommender, Scorer, ranking_mode, unwrapped
+from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
 BLOCK = 1024  # items whose features are projected at once
 
@@ -56,6 +56,19 @@ def with_cold_items(model: Recommender, data: HeteroData) -> ColdItems:
         return _placed(model, data)
 
 
+def cold_items(data: HeteroData, split: str) -> Tensor:
+    """Ids [n] of the items in ``split`` that have no training interactions, ascending."""
+    items: Tensor = edges_of(data, split)[1].unique()
+    cold: Tensor = items[~torch.isin(items, edges_of(data, "train")[1])]
+    return cold
+
+
+def is_cold_split(data: HeteroData) -> bool:
+    """Whether no item of the validation and test splits has training interactions, as with ``split="cold-items"``."""
+    held_out = torch.cat([edges_of(data, split)[1] for split in ("val", "test")])
+    return bool(held_out.numel()) and not bool(torch.isin(held_out, edges_of(data, "train")[1]).any())
+
+
 def _placed(model: Recommender, data: HeteroData) -> ColdItems:
     if not isinstance(model, BM3):
         raise ConfigError(f"cold items: got {type(model).__name__}, expected a BM3 model, which learns to place them")
@@ -71,32 +84,6 @@ def _placed(model: Recommender, data: HeteroData) -> ColdItems:
     for rows in cold.split(BLOCK):
         items[rows.to(items.device)] = length * normalize(_from_features(model, data, rows), dim=1)
     return ColdItems(users, items)
-
-
-def cold_items(data: HeteroData, split: str) -> Tensor:
-    """Ids [n] of the items in ``split`` that have no training interactions, ascending."""
-    items: Tensor = edges_of(data, split)[1].unique()
-    cold: Tensor = items[~torch.isin(items, edges_of(data, "train")[1])]
-    return cold
-
-
-def is_cold_split(data: HeteroData) -> bool:
-    """Whether no item of the validation and test splits has training interactions, as with ``split="cold-items"``."""
-    held_out = torch.cat([edges_of(data, split)[1] for split in ("val", "test")])
-    return bool(held_out.numel()) and not bool(torch.isin(held_out, edges_of(data, "train")[1]).any())
-
-
-def held_out_task(data: HeteroData, split: str, mask: str = "train") -> RankingTask:
-    """The ranking that measures a run: of all items; of the split's cold items alone where all held-out ones are."""
-    return ranking_task(data, split, mask, candidates=cold_items(data, split) if is_cold_split(data) else None)
-
-
-def held_out_scorer(model: Recommender, data: HeteroData) -> Scorer:
-    """The scorer for :func:`held_out_task`: the model's own, or that of :func:`with_cold_items` if that is needed and
-    the model is a BM3 with modalities.
-    """
-    able = isinstance(unwrapped(model), BM3) and len(unwrapped(model).features) > 0
-    return (with_cold_items(model, data) if able and is_cold_split(data) else model).scorer()
 
 
 def _from_features(model: BM3, data: HeteroData, rows: Tensor) -> Tensor:

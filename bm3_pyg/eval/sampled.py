@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import ConfigError, DataError, check_number
-from bm3_pyg.eval.ranking import MEMORY_MB, RankingTask, block_size, check_numbers, device_of
+from bm3_pyg.eval.tasks import MEMORY_MB, RankingTask, score_blocks
 from bm3_pyg.names import SPLITS
 from bm3_pyg.ops.csr import CSR, absent, gaps
 from bm3_pyg.protocols import Scorer
@@ -56,19 +56,16 @@ def rank_sampled(
     users = task.users[known.lengths()[task.users] < pool.numel()]
     if users.numel() == 0:
         raise DataError("sampled: every user has interacted with every item, expected some left to draw as negatives")
-    found: dict[str, list[Tensor]] = {}
-    device_of(scorer, task)
-    for block in users.split(block_size(task.num_items, memory_mb)):
-        scores = scorer(block)
-        check_numbers(scores)
+    parts: dict[str, list[Tensor]] = {}
+    for block, scores in score_blocks(scorer, users, task.num_items, memory_mb):
         row, positive = task.positives.entries(block)
         drawn = pool[_draw(rng, known, pool.numel(), block[row], negatives)]
         scores = scores.cpu()
         measured = evaluator.eval({"y_pred_pos": scores[row, positive], "y_pred_neg": scores[row[:, None], drawn]})
         for name, values in measured.items():
-            found.setdefault(name.removesuffix("_list"), []).append(values)
+            parts.setdefault(name.removesuffix("_list"), []).append(values)
     names = ("mrr", "hits@1", "hits@3", "hits@10")
-    return {f"sampled-{negatives} {name}": float(torch.cat(found[name]).double().mean()) for name in names}
+    return {f"sampled-{negatives} {name}": float(torch.cat(parts[name]).double().mean()) for name in names}
 
 
 def _evaluator() -> Any:

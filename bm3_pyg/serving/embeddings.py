@@ -16,7 +16,7 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import raw_ids
 from bm3_pyg.data.ids import fixed_width, to_series
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.eval.ranking import check_sizes
+from bm3_pyg.eval.tasks import check_sizes
 from bm3_pyg.files import atomic_folder, check_new_folder
 from bm3_pyg.protocols import Recommender
 from bm3_pyg.serving.cold_start import logger, training_counts

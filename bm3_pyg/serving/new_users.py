@@ -10,7 +10,7 @@ from torch.nn.functional import normalize
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.eval.ranking import check_range, ids_of
+from bm3_pyg.eval.tasks import check_range, ids_of
 from bm3_pyg.models import BM3
 from bm3_pyg.ops.csr import add_rows
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode, unwrapped

@@ -13,7 +13,7 @@ from bm3_pyg.data import edges_of
 from bm3_pyg.data.edges import count
 from bm3_pyg.errors import ConfigError, DataError, check_number
 from bm3_pyg.eval.metrics import LARGEST_K
-from bm3_pyg.eval.ranking import (
+from bm3_pyg.eval.tasks import (
     MEMORY_MB,
     block_size,
     check_numbers,

@@ -12,7 +12,8 @@ from bm3_pyg.data.hetero import build, interactions_of, missing_of
 from bm3_pyg.data.splits import cold_item_split
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.eval import with_cold_items
-from bm3_pyg.eval.cold import cold_items, held_out_scorer, held_out_task, is_cold_split
+from bm3_pyg.eval.cold import cold_items, is_cold_split
+from bm3_pyg.eval.held_out import HeldOut
 from bm3_pyg.models import Popularity
 from bm3_pyg.serving import similar_items
 
@@ -112,12 +113,12 @@ def test_models_without_features_keep_their_own_scores() -> None:
     data["user", "rates", "item"].val_edge_index = torch.tensor([[0, 1], [4, 3]])
     users = torch.arange(3)
     for model in (Popularity.from_data(data), BM3.from_data(data, modalities=[])):
-        torch.testing.assert_close(held_out_scorer(model, data)(users), model.scorer()(users))
+        torch.testing.assert_close(HeldOut(model, data).scorer()(users), model.scorer()(users))
     model = BM3.from_data(data)
-    torch.testing.assert_close(held_out_scorer(model, data)(users), with_cold_items(model, data).scorer()(users))
-    barred = held_out_task(data, "val").barred
+    torch.testing.assert_close(HeldOut(model, data).scorer()(users), with_cold_items(model, data).scorer()(users))
+    barred = HeldOut(model, data).tasks["val"].barred
     assert barred is not None
     assert barred.tolist() == [True, True, True, False, False, True]
     data["user", "rates", "item"].val_edge_index = torch.tensor([[0, 1], [4, 2]])
-    torch.testing.assert_close(held_out_scorer(model, data)(users), model.scorer()(users))
-    assert held_out_task(data, "val").barred is None
+    torch.testing.assert_close(HeldOut(model, data).scorer()(users), model.scorer()(users))
+    assert HeldOut(model, data).tasks["val"].barred is None
