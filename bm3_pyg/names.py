@@ -7,12 +7,14 @@ ranges stand here, and constructors check against them.
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
+from typing import Any
 
 from bm3_pyg.errors import ConfigError, check_number, nearest, shown
 
@@ -140,6 +142,12 @@ def model_options(model: str) -> tuple[Option, ...]:
         for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
     }
     return _options(cls, defaults)
+
+
+def keyword_options(cls: type) -> dict[str, Any]:
+    """The keyword-only arguments of a class's constructor with their defaults: what its options are."""
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
 
 
 @cache

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
-from bm3_pyg.data.hetero import check_features, chosen_modalities, training_of
+from bm3_pyg.data.hetero import check_features
 from bm3_pyg.errors import ConfigError, RunError
-from bm3_pyg.names import check_option
-from bm3_pyg.nn.base import EmbeddingModel, check_batch
-from bm3_pyg.nn.features import frozen_table, normalised
+from bm3_pyg.nn.base import RecommenderModel, check_batch, embedding
+from bm3_pyg.nn.features import feature_table, normalised
 from bm3_pyg.nn.objective import Batch, BM3Losses, BootstrapObjective
 from bm3_pyg.ops import build_graph, propagate, propagate_rows
 from bm3_pyg.ops.item_graph import item_graph
 from bm3_pyg.optim.row_table import RowTable
 
-if TYPE_CHECKING:
-    from bm3_pyg.models.bm3_lightgcn import BM3LightGCN
-
 OFFICIAL_NAMES = MappingProxyType({"image": "image", "text": "text"})
 
 
-class BM3(EmbeddingModel):
+class BM3(RecommenderModel):
     r"""The recommender of Zhou et al., `"Bootstrap Latent Representations for Multi-modal Recommendation"
     <https://arxiv.org/abs/2207.05969>`_, WWW 2023.
 
@@ -67,8 +62,8 @@ class BM3(EmbeddingModel):
         DataError: if ``edge_index`` names a user or item outside the range.
     """
 
-    features: Mapping[str, RowTable]
-    projections: Mapping[str, nn.Linear]
+    as_lightgcn: ClassVar[Callable[[BM3], Any]]
+    """A view with the calls of PyG's LightGCN, given by :mod:`bm3_pyg.models.bm3_lightgcn`, which knows both."""
 
     def __init__(
         self,
@@ -91,25 +86,14 @@ class BM3(EmbeddingModel):
         encoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        graph = build_graph(edge_index, num_users, num_items)
-        check_option("num_layers", num_layers)
-        check_option("item_neighbours", item_neighbours)
-        for option, chosen in (("freeze_features", freeze_features), ("normalize_features", normalize_features)):
-            if not isinstance(chosen, bool):
-                raise ConfigError(f"{option}: got {chosen!r}, expected true or false")
+        self.graph = build_graph(edge_index, num_users, num_items)
         check_features(features := modalities or {}, num_items)
         if item_neighbours and not features:
             raise ConfigError(f"item_neighbours: got {item_neighbours} without modalities, expected features or 0")
         if encoder is not None and not isinstance(encoder, nn.Module):
             raise ConfigError(f"encoder: got {encoder!r}, expected a torch.nn.Module")
 
-        self.num_users = num_users
-        self.num_items = num_items
         self.num_layers = num_layers
-        self.freeze_features = freeze_features
-        self.normalize_features = normalize_features
-        self.item_neighbours = item_neighbours
-        self.graph = graph
         self.objective = BootstrapObjective(
             embedding_dim,
             tuple(features),
@@ -120,63 +104,23 @@ class BM3(EmbeddingModel):
             mirror_weight=mirror_weight,
             uniformity_weight=uniformity_weight,
         )
-        self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, embedding_dim)))
-        self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
+        self.user_embedding = embedding(num_users, embedding_dim)
+        self.item_embedding = embedding(num_items, embedding_dim)
         if normalize_features:
             features = {
                 name: normalised(feature, torch.float16 if freeze_features else feature.dtype)
                 for name, feature in features.items()
             }
         self.item_graph = item_graph(list(features.values()), item_neighbours) if item_neighbours else None
-        tables = {
-            # Training changes a table in place, so it must not share memory with the caller's tensor.
-            name: RowTable(frozen_table(feature), trainable=False) if freeze_features else RowTable(feature.clone())
-            for name, feature in features.items()
-        }
+        tables = {name: feature_table(feature, trainable=not freeze_features) for name, feature in features.items()}
         linears = {name: nn.Linear(feature.size(1), embedding_dim) for name, feature in features.items()}
         for linear in linears.values():
             nn.init.xavier_normal_(linear.weight)
-        self.features = nn.ModuleDict(tables)  # type: ignore[assignment]
-        self.projections = nn.ModuleDict(linears)  # type: ignore[assignment]
+        self.features = cast(Mapping[str, RowTable], nn.ModuleDict(tables))
+        self.projections = cast(Mapping[str, nn.Linear], nn.ModuleDict(linears))
         self.encoder = encoder
         if encoder is not None:
             self.register_buffer("edge_index", self.graph.both_directions(), persistent=False)
-
-    @classmethod
-    def from_data(cls, data: HeteroData, **options: Any) -> BM3:
-        """A model of the training interactions and item features in ``data``.
-
-        Args:
-            data: the dataset.
-            options: the constructor's; ``modalities`` may also be a list of names among those in ``data`` (all by
-                default, ``[]`` for ids alone).
-
-        Raises:
-            ConfigError: if a modality is not in ``data``, or as the constructor does.
-        """
-        features = chosen_modalities(data, options.pop("modalities", None))
-        return cls(*training_of(data), modalities=features, **options)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The constructor's options, as plain values, with ``modalities`` by name: enough to build the model anew from
-        the same data, but for an ``encoder``, of which this tells the class; the module itself has to be given.
-        """
-        return {
-            "modalities": list(self.features),
-            "embedding_dim": self.user_embedding.size(1),
-            "num_layers": self.num_layers,
-            "dropout": self.objective.dropout,
-            "reg_weight": self.objective.reg_weight,
-            "align_weight": self.objective.align_weight,
-            "mask_weight": self.objective.mask_weight,
-            "freeze_features": self.freeze_features,
-            "normalize_features": self.normalize_features,
-            "item_neighbours": self.item_neighbours,
-            "mirror_weight": self.objective.mirror_weight,
-            "uniformity_weight": self.objective.uniformity_weight,
-            "encoder": None if self.encoder is None else type(self.encoder).__name__,
-        }
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -216,15 +160,6 @@ class BM3(EmbeddingModel):
         """f(h_u) [U, D] and f(h_i) [I, D]: their dot products are the scores."""
         users, items = self.forward()
         return self.objective.predictor(users), self.objective.predictor(items)
-
-    def as_lightgcn(self) -> BM3LightGCN:
-        """A view with the calls of PyG's LightGCN. Parameters are shared: training one moves the other.
-
-        The view takes its graph from each call; :meth:`bm3_pyg.nn.BM3LightGCN.as_bm3` leads back.
-        """
-        from bm3_pyg.models.bm3_lightgcn import BM3LightGCN
-
-        return BM3LightGCN.of(self)
 
     def loss(
         self,

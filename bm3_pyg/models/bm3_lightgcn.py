@@ -71,7 +71,10 @@ class BM3LightGCN(nn.Module):
 
     @classmethod
     def of(cls, model: BM3) -> BM3LightGCN:
-        """A view of ``model``, whose parameters it shares; see :meth:`bm3_pyg.nn.BM3.as_lightgcn`."""
+        """A view of ``model``, as ``model.as_lightgcn()`` gives it. Parameters are shared: training one moves the other.
+
+        The view takes its graph from each call; :meth:`as_bm3` leads back.
+        """
         view = cls.__new__(cls)
         nn.Module.__init__(view)
         view.bm3 = model
@@ -271,6 +274,9 @@ class BM3LightGCN(nn.Module):
                 f"{name}: column {int(wrong.nonzero()[0])} joins {pair[0]} and {pair[1]}, expected {expected}"
             )
         return low, high - num_users
+
+
+BM3.as_lightgcn = lambda model: BM3LightGCN.of(model)
 
 
 def _refuse_weights(edge_weight: object) -> None:

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch_geometric.data import HeteroData
+from torch import Tensor
 
-from bm3_pyg.data.hetero import training_of
 from bm3_pyg.models.bpr import BPRLosses, Negatives, mean_squares, ranking_loss
-from bm3_pyg.names import check_option
-from bm3_pyg.nn.base import EmbeddingModel, check_batch
+from bm3_pyg.nn.base import RecommenderModel, check_batch, embedding
 from bm3_pyg.ops import build_graph
 from bm3_pyg.ops.csr import take_rows
 
 
-class BPRMF(EmbeddingModel):
+class BPRMF(RecommenderModel):
     """The matrix factorisation of Rendle et al., `"BPR: Bayesian Personalized Ranking from Implicit Feedback"
     <https://arxiv.org/abs/1205.2618>`_, UAI 2009: a user's score of an item is the dot product of their embeddings.
 
@@ -38,23 +35,10 @@ class BPRMF(EmbeddingModel):
         self, num_users: int, num_items: int, edge_index: Any, *, embedding_dim: int = 64, reg_weight: float = 1e-4
     ) -> None:
         super().__init__()
-        check_option("embedding_dim", embedding_dim)
-        check_option("reg_weight", reg_weight)
         self.reg_weight = reg_weight
-        self.num_users, self.num_items = num_users, num_items
         self.negatives = Negatives(build_graph(edge_index, num_users, num_items))
-        self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, embedding_dim)))
-        self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
-
-    @classmethod
-    def from_data(cls, data: HeteroData, **options: Any) -> BPRMF:
-        """A model of the training interactions in ``data``; options are the constructor's."""
-        return cls(*training_of(data), **options)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The constructor's options, as plain values."""
-        return {"embedding_dim": self.user_embedding.size(1), "reg_weight": self.reg_weight}
+        self.user_embedding = embedding(num_users, embedding_dim)
+        self.item_embedding = embedding(num_items, embedding_dim)
 
     def embed(self) -> tuple[Tensor, Tensor]:
         """[U, D] and [I, D]: their dot products are the scores."""

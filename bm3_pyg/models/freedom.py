@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch_geometric.data import HeteroData
+from torch import Tensor
 
-from bm3_pyg.data.hetero import chosen_modalities, training_of
 from bm3_pyg.errors import ConfigError, shown
 from bm3_pyg.models.bpr import Negatives, ranking_loss
 from bm3_pyg.names import check_option
-from bm3_pyg.nn.base import EmbeddingModel, check_batch
+from bm3_pyg.nn.base import RecommenderModel, check_batch, embedding
 from bm3_pyg.nn.features import FrozenFeatures
 from bm3_pyg.ops import Graph, build_graph, propagate, propagate_rows
 from bm3_pyg.ops.csr import take_rows
@@ -28,7 +26,7 @@ class FREEDOMLosses(NamedTuple):
     features: Tensor
 
 
-class FREEDOM(EmbeddingModel):
+class FREEDOM(RecommenderModel):
     r"""The recommender of Zhou and Shen, `"A Tale of Two Graphs: Freezing and Denoising Graph Structures for Multimodal
     Recommendation" <https://arxiv.org/abs/2211.06924>`_, ACM MM 2023.
 
@@ -83,50 +81,17 @@ class FREEDOM(EmbeddingModel):
         feature_weight: float = 1e-3,
     ) -> None:
         super().__init__()
-        check_option("embedding_dim", embedding_dim)
-        check_option("num_layers", num_layers)
-        check_option("item_layers", item_layers)
-        check_option("neighbours", neighbours)
-        check_option("pruning", pruning)
-        check_option("feature_weight", feature_weight)
-        self.num_users, self.num_items = num_users, num_items
         self.num_layers, self.item_layers = num_layers, item_layers
-        self.neighbours, self.image_weight = neighbours, image_weight
         self.pruning, self.feature_weight = pruning, feature_weight
         self.graph = build_graph(edge_index, num_users, num_items)
         self.negatives = Negatives(self.graph)
-        self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, embedding_dim)))
-        self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
+        self.user_embedding = embedding(num_users, embedding_dim)
+        self.item_embedding = embedding(num_items, embedding_dim)
         self.features = FrozenFeatures(modalities, num_items, embedding_dim)
         weights = modality_weights([*modalities], image_weight)
         self.item_graph = item_graph([*modalities.values()], neighbours, weights, own=True)
         self._seed = -1  # of the pruned graph; none yet
         self._pruned: Graph | None = None
-
-    @classmethod
-    def from_data(cls, data: HeteroData, *, modalities: Any = None, **options: Any) -> FREEDOM:
-        """A model of the training interactions and item features in ``data``.
-
-        Args:
-            data: the dataset.
-            modalities: names of modalities in ``data`` (all by default), or features as for the constructor.
-            options: the constructor's others.
-        """
-        return cls(*training_of(data), modalities=chosen_modalities(data, modalities), **options)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The constructor's options, as plain values; with ``modalities`` by name."""
-        return {
-            "modalities": list(self.features.tables),
-            "embedding_dim": self.user_embedding.size(1),
-            "num_layers": self.num_layers,
-            "item_layers": self.item_layers,
-            "neighbours": self.neighbours,
-            "image_weight": self.image_weight,
-            "pruning": self.pruning,
-            "feature_weight": self.feature_weight,
-        }
 
     def embed(self) -> tuple[Tensor, Tensor]:
         """h_u [U, D] and h_i [I, D] over all interactions: their dot products are the scores."""

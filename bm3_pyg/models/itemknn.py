@@ -12,8 +12,7 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import modalities
 from bm3_pyg.data.hetero import check_features, training_of
 from bm3_pyg.errors import ConfigError, nearest, shown
-from bm3_pyg.names import check_option
-from bm3_pyg.nn.base import Model
+from bm3_pyg.nn.base import RecommenderModel
 from bm3_pyg.ops import Graph, build_graph, masked_topk
 from bm3_pyg.ops.csr import CSR, add_rows
 from bm3_pyg.ops.topk import nearest_rows
@@ -22,7 +21,7 @@ from bm3_pyg.protocols import Scorer
 INTERACTIONS = "interactions"
 
 
-class ItemKNN(Model):
+class ItemKNN(RecommenderModel):
     r"""The item-based recommender of Deshpande and Karypis, `"Item-Based Top-N Recommendation Algorithms"
     <https://doi.org/10.1145/963770.963776>`_, ACM TOIS 2004.
 
@@ -66,9 +65,7 @@ class ItemKNN(Model):
         shrinkage: float = 0.0,
     ) -> None:
         super().__init__()
-        check_option("neighbours", neighbours)
-        check_option("shrinkage", shrinkage)
-        self.by, self.neighbours, self.shrinkage = by, neighbours, shrinkage
+        self.by = by
         graph = build_graph(edge_index, num_users, num_items)
         if by == INTERACTIONS:
             ids, similarities = nearest_items(graph, neighbours, shrinkage)
@@ -84,17 +81,11 @@ class ItemKNN(Model):
         self.register_buffer("similarities", similarities.to(torch.float32))
         self.register_buffer("indptr", graph.by_user.indptr, persistent=False)
         self.register_buffer("items", graph.by_user.indices, persistent=False)
-        self.num_users, self.num_items = num_users, num_items
 
     @classmethod
     def from_data(cls, data: HeteroData, **options: Any) -> ItemKNN:
         """A model of the training interactions and item features in ``data``; options are the constructor's."""
         return cls(*training_of(data), modalities(data), **options)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The constructor's options, as plain values."""
-        return {"by": self.by, "neighbours": self.neighbours, "shrinkage": self.shrinkage}
 
     @torch.no_grad()
     def scorer(self) -> Scorer:

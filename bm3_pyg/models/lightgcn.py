@@ -6,18 +6,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 from torch_geometric.nn import models
 
-from bm3_pyg.data.hetero import training_of
 from bm3_pyg.models.bpr import BPRLosses, Negatives, mean_squares, ranking_loss
-from bm3_pyg.names import check_option
-from bm3_pyg.nn.base import EmbeddingModel, check_batch
+from bm3_pyg.nn.base import RecommenderModel, check_batch
 from bm3_pyg.ops import build_graph, propagate, propagate_rows
 from bm3_pyg.ops.csr import take_rows
 
 
-class LightGCN(EmbeddingModel, models.LightGCN):
+class LightGCN(RecommenderModel, models.LightGCN):
     r"""``torch_geometric.nn.LightGCN`` of He et al., `"LightGCN: Simplifying and Powering Graph Convolution Network for
     Recommendation" <https://arxiv.org/abs/2002.02126>`_, SIGIR 2020.
 
@@ -55,25 +52,11 @@ class LightGCN(EmbeddingModel, models.LightGCN):
         num_layers: int = 3,
         reg_weight: float = 1e-4,
     ) -> None:
-        check_option("embedding_dim", embedding_dim)
-        check_option("num_layers", num_layers)
-        check_option("reg_weight", reg_weight)
         graph = build_graph(edge_index, num_users, num_items)
         super().__init__(num_users + num_items, embedding_dim, num_layers)
-        self.num_users, self.num_items = num_users, num_items
         self.reg_weight = reg_weight
         self.graph = graph
-        self.negatives = Negatives(self.graph)
-
-    @classmethod
-    def from_data(cls, data: HeteroData, **options: Any) -> LightGCN:
-        """A model of the training interactions in ``data``; options are the constructor's."""
-        return cls(*training_of(data), **options)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The constructor's options, as plain values."""
-        return {"embedding_dim": self.embedding_dim, "num_layers": self.num_layers, "reg_weight": self.reg_weight}
+        self.negatives = Negatives(graph)
 
     def embed(self) -> tuple[Tensor, Tensor]:
         """h_u [U, D] and h_i [I, D]: their dot products are the scores."""
@@ -81,6 +64,7 @@ class LightGCN(EmbeddingModel, models.LightGCN):
         return propagate(self.graph, users, items, self.num_layers)
 
     __repr__ = nn.Module.__repr__
+    reset_parameters = models.LightGCN.reset_parameters
 
     def loss(self, users: Tensor, items: Tensor, *, generator: torch.Generator | None = None) -> BPRLosses:
         """Losses of the interactions ``(users[b], items[b])``, both [B], each with a negative item drawn for it, from

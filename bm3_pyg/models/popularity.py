@@ -11,11 +11,11 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.hetero import training_of
 from bm3_pyg.errors import DataError, check_number
-from bm3_pyg.nn.base import Model
+from bm3_pyg.nn.base import RecommenderModel
 from bm3_pyg.protocols import Scorer
 
 
-class Popularity(Model):
+class Popularity(RecommenderModel):
     """Scores an item by its number of training interactions; ties are broken by item id, the lower first.
 
     Args:
@@ -42,18 +42,12 @@ class Popularity(Model):
         order = torch.bincount(distinct, minlength=num_items).argsort(descending=True, stable=True)
         rank = torch.empty_like(order)
         rank[order] = torch.arange(num_items, device=order.device)
-        self.num_items = num_items
         # Whole numbers up to 2^24 are exact in float32, so no two items tie.
         self.register_buffer("scores", -rank.float())
 
     @classmethod
-    def from_data(cls, data: HeteroData) -> Popularity:
-        return cls(*training_of(data)[1:])
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """None: the training interactions decide everything."""
-        return {}
+    def from_data(cls, data: HeteroData, **options: Any) -> Popularity:
+        return cls(*training_of(data)[1:], **options)
 
     def scorer(self) -> Scorer:
         scores = self.scores

@@ -8,12 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch_geometric.data import HeteroData
 
-from bm3_pyg.data.hetero import chosen_modalities, training_of
 from bm3_pyg.models.bpr import BPRLosses, Negatives, mean_squares, ranking_loss
-from bm3_pyg.names import check_option
-from bm3_pyg.nn.base import EmbeddingModel, check_batch
+from bm3_pyg.nn.base import RecommenderModel, check_batch, embedding
 from bm3_pyg.nn.features import FrozenFeatures
 from bm3_pyg.ops import build_graph
 from bm3_pyg.ops.csr import take_rows
@@ -21,7 +18,7 @@ from bm3_pyg.ops.csr import take_rows
 BLOCK = 4096  # items projected at once when all are scored
 
 
-class VBPR(EmbeddingModel):
+class VBPR(RecommenderModel):
     r"""The recommender of He and McAuley, `"VBPR: Visual Bayesian Personalized Ranking from Implicit Feedback"
     <https://arxiv.org/abs/1510.01784>`_, AAAI 2016, with any number of modalities in the place of the visual one.
 
@@ -61,38 +58,20 @@ class VBPR(EmbeddingModel):
         reg_weight: float = 1e-4,
     ) -> None:
         super().__init__()
-        check_option("embedding_dim", embedding_dim)
-        check_option("reg_weight", reg_weight)
         self.reg_weight = reg_weight
-        self.num_users, self.num_items = num_users, num_items
         self.negatives = Negatives(build_graph(edge_index, num_users, num_items))
-        self.user_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_users, 2 * embedding_dim)))
-        self.item_embedding = nn.Parameter(nn.init.xavier_uniform_(torch.empty(num_items, embedding_dim)))
+        self.user_embedding = embedding(num_users, 2 * embedding_dim)
+        self.item_embedding = embedding(num_items, embedding_dim)
         self.item_bias = nn.Parameter(torch.zeros(num_items, 1))
         self.features = FrozenFeatures(modalities, num_items, embedding_dim + 1)  # E_m above beta'_m
-        for linear in self.features.projections.values():
-            nn.init.xavier_normal_(linear.weight[:-1])
-            nn.init.zeros_(linear.weight[-1])
+        self._start_projections()
 
-    @classmethod
-    def from_data(cls, data: HeteroData, *, modalities: Any = None, **options: Any) -> VBPR:
-        """A model of the training interactions and item features in ``data``.
-
-        Args:
-            data: the dataset.
-            modalities: names of modalities in ``data`` (all by default), or features as for the constructor.
-            options: the constructor's others.
-        """
-        return cls(*training_of(data), modalities=chosen_modalities(data, modalities), **options)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The constructor's options, as plain values; with ``modalities`` by name."""
-        return {
-            "modalities": list(self.features.tables),
-            "embedding_dim": self.item_embedding.size(1),
-            "reg_weight": self.reg_weight,
-        }
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """All parameters anew, as for a new model."""
+        super().reset_parameters()
+        nn.init.zeros_(self.item_bias)
+        self._start_projections()
 
     def embed(self) -> tuple[Tensor, Tensor]:
         """[U, 2D + 1] and [I, 2D + 1]: their dot products are the scores."""
@@ -107,6 +86,11 @@ class VBPR(EmbeddingModel):
         embedded, own = self._items(torch.cat([items, self.negatives(users, generator)]))
         ranking = ranking_loss(_users(user_rows), *embedded.chunk(2))
         return BPRLosses.of(ranking, mean_squares(user_rows, own), self.reg_weight)
+
+    def _start_projections(self) -> None:
+        for linear in self.features.projections.values():
+            nn.init.xavier_normal_(linear.weight[:-1])
+            nn.init.zeros_(linear.weight[-1])
 
     def _items(self, items: Tensor) -> tuple[Tensor, Tensor]:
         """Embeddings [n, 2D + 1] of ``items`` [n], and the part [n, D + 1] of them that is not of features."""

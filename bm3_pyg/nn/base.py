@@ -1,35 +1,107 @@
-"""What the models of this package have in common."""
+"""What a recommender is made from: a new one is its embeddings, its loss and its docstring."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import HeteroData
 
+from bm3_pyg.data.hetero import chosen_modalities, training_of
 from bm3_pyg.errors import ConfigError
+from bm3_pyg.names import check_option, keyword_options
 from bm3_pyg.ops.graph import Graph
 from bm3_pyg.ops.item_graph import ItemGraph
 from bm3_pyg.ops.precision import full_precision
 from bm3_pyg.protocols import Scorer, ranking_mode
 
-Moved = TypeVar("Moved", bound="Model")
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
-class Model(nn.Module):
-    """A module that shows its sizes and options, and whose graphs go where its tensors go."""
+class RecommenderModel(nn.Module):
+    """A recommender that keeps what it was made with, and whose scores are dot products of its embeddings.
+
+    A model of one's own has a constructor ``(num_users, num_items, edge_index, *, options)``, ``embed()`` and, if it is
+    trained, ``loss(users, items)``; see ``examples/own_model.py``. The keyword-only arguments of the constructor are
+    its options: they are kept as given, those that have a range in :mod:`bm3_pyg.names` are checked, and runs and
+    commands know them. ``modalities`` among them are item features. A model with another way to score has ``scorer``
+    in place of ``embed``.
+
+    Attributes:
+        num_users: number of users U, as given.
+        num_items: number of items I, as given.
+    """
+
+    num_users: int
+    num_items: int
+    embed: Callable[[], tuple[Tensor, Tensor]]
+    """Users and items, [U, D] and [I, D]."""
+    _options: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep what the constructor is called with; copies and pickles, made without arguments, bring theirs along."""
+        model = super().__new__(cls)
+        if args or kwargs:
+            sizes = dict(zip([*inspect.signature(cls.__init__).parameters][1:], args, strict=False)) | kwargs
+            options = {**keyword_options(cls), **kwargs}
+            kept = {name: value for name, value in options.items() if name in keyword_options(cls)}
+            for name, value in kept.items():
+                check_option(name, value)
+            vars(model).update({name: sizes[name] for name in ("num_users", "num_items") if name in sizes})
+            vars(model)["_options"] = {name: _plain(name, value) for name, value in kept.items()}
+        return model
+
+    @classmethod
+    def from_data(cls, data: HeteroData, **options: Any) -> Self:
+        """A model of the training interactions in ``data``, and of its item features if it takes ``modalities``.
+
+        Args:
+            data: the dataset.
+            options: the constructor's; ``modalities`` may also be a list of names among those in ``data`` (all by
+                default, ``[]`` for none).
+
+        Raises:
+            ConfigError: if a modality is not in ``data``, or as the constructor does.
+        """
+        if "modalities" in keyword_options(cls):
+            options["modalities"] = chosen_modalities(data, options.get("modalities"))
+        return cls(*training_of(data), **options)
 
     @property
     def options(self) -> dict[str, Any]:
-        """The constructor's options, as plain values."""
-        raise NotImplementedError
+        """The constructor's options, as plain values: enough to build the model anew from the same data.
+
+        Of ``modalities`` these are the names, and of a module, such as an encoder, its class: that has to be given.
+        """
+        return dict(self._options)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(tensor.device for tensor in chain(self.parameters(), self.buffers()))
+
+    @torch.no_grad()
+    @full_precision
+    def scorer(self) -> Scorer:
+        """Embed all users and items once, in eval mode; the returned function maps user ids [B] to scores [B, I]."""
+        with ranking_mode(self):
+            users, items = self.embed()
+        return full_precision(lambda ids: users[ids] @ items.T)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw ``user_embedding`` and ``item_embedding`` anew, and what submodules have ``reset_parameters`` for."""
+        for name, parameter in self.named_parameters(recurse=False):
+            if name in ("user_embedding", "item_embedding"):
+                nn.init.xavier_uniform_(parameter)
+        for module in self.children():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
 
     def extra_repr(self) -> str:
         """The sizes, and the options with their values."""
@@ -41,7 +113,7 @@ class Model(nn.Module):
         state.pop("_compiled_call_impl", None)
         return state
 
-    def _apply(self: Moved, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Moved:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
         for name, value in list(vars(self).items()):
             if isinstance(value, (Graph, ItemGraph)):
@@ -49,27 +121,23 @@ class Model(nn.Module):
         return self
 
 
-class EmbeddingModel(Model):
-    """A model whose scores are dot products of embeddings."""
-
-    def embed(self) -> tuple[Tensor, Tensor]:
-        """Users and items, [U, D] and [I, D]: their dot products are the scores."""
-        raise NotImplementedError
-
-    @torch.no_grad()
-    @full_precision
-    def scorer(self) -> Scorer:
-        """Embed all users and items once, in eval mode; the returned function maps user ids [B] to scores [B, I]."""
-        with ranking_mode(self):
-            users, items = self.embed()
-        return full_precision(lambda ids: users[ids] @ items.T)
+def embedding(rows: int, dim: int) -> nn.Parameter:
+    """A table [rows, dim], Xavier uniform over its shape."""
+    return nn.Parameter(nn.init.xavier_uniform_(torch.empty(rows, dim)))
 
 
 def check_batch(users: Tensor, items: Tensor) -> None:
     """Raise :class:`ConfigError` unless both are ids of one shape [B]."""
     if users.dim() != 1 or users.shape != items.shape:
-        found = f"{list(users.shape)} and {list(items.shape)}"
-        raise ConfigError(f"users, items: got shapes {found}, expected one [B] for both")
+        shapes = f"{list(users.shape)} and {list(items.shape)}"
+        raise ConfigError(f"users, items: got shapes {shapes}, expected one [B] for both")
     for name, ids in (("users", users), ("items", items)):
         if ids.dtype not in (torch.int64, torch.int32):
             raise ConfigError(f"{name}: got {ids.dtype}, expected integer ids")
+
+
+def _plain(name: str, value: Any) -> Any:
+    """An option as a file can hold it."""
+    if name == "modalities":
+        return list(value or ())
+    return type(value).__name__ if isinstance(value, nn.Module) else value

@@ -1,8 +1,9 @@
-"""How item features enter a model: brought to one scale, frozen, projected for the rows that are asked for."""
+"""How item features enter a model: brought to one scale, held in a table, projected for the rows that are asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,15 @@ from bm3_pyg.errors import ConfigError
 from bm3_pyg.ops.csr import take_rows
 from bm3_pyg.optim import RowTable
 
+LARGE_BYTES = 2**28  # of a table that is not copied
+BLOCK = 2**22  # elements read at a time
+
 
 class FrozenFeatures(nn.Module):
     """Features that are not trained, each with a projection that is, for the rows asked for.
 
     Args:
-        features: ``{name: [I, d]}``, one or more; kept as :func:`bm3_pyg.nn.features.frozen_table` says.
+        features: ``{name: [I, d]}``, one or more; kept as :func:`feature_table` says.
         num_items: I.
         dim: columns of the projections, which have no bias: in a difference of two items it would cancel.
 
@@ -25,18 +29,19 @@ class FrozenFeatures(nn.Module):
         ConfigError: if there are no features, or not one row per item.
     """
 
-    tables: Mapping[str, RowTable]
-    projections: Mapping[str, nn.Linear]
-
     def __init__(self, features: Mapping[str, Tensor], num_items: int, dim: int) -> None:
         super().__init__()
         if not features:
             raise ConfigError("modalities: got none, expected item features")
         check_features(features, num_items)
-        tables = {name: RowTable(frozen_table(feature), trainable=False) for name, feature in features.items()}
+        tables = {name: feature_table(feature, trainable=False) for name, feature in features.items()}
         linears = {name: nn.Linear(feature.size(1), dim, bias=False) for name, feature in features.items()}
-        self.tables = nn.ModuleDict(tables)  # type: ignore[assignment]
-        self.projections = nn.ModuleDict(linears)  # type: ignore[assignment]
+        self.tables = cast(Mapping[str, RowTable], nn.ModuleDict(tables))
+        self.projections = cast(Mapping[str, nn.Linear], nn.ModuleDict(linears))
+
+    def reset_parameters(self) -> None:
+        for linear in self.projections.values():
+            linear.reset_parameters()
 
     def forward(self, items: Tensor) -> dict[str, Tensor]:
         """``{name: [n, dim]}``, the projected features of ``items`` [n], in any order and repeated or not."""
@@ -47,7 +52,9 @@ class FrozenFeatures(nn.Module):
         }
 
 
-LARGE_BYTES = 2**28
+def feature_table(features: Tensor, trainable: bool) -> RowTable:
+    """A table of ``features`` [I, d]: a copy that is trained, or one that is frozen, see :func:`frozen_table`."""
+    return RowTable(features.clone()) if trainable else RowTable(frozen_table(features), trainable=False)
 
 
 def frozen_table(features: Tensor) -> Tensor:
@@ -62,9 +69,6 @@ def frozen_table(features: Tensor) -> Tensor:
         return features
     fits = features.numel() == 0 or bool(features.abs().max() <= torch.finfo(torch.float16).max)
     return features.to(torch.float16 if fits else torch.float32, copy=True)
-
-
-BLOCK = 2**22  # elements read at a time
 
 
 def normalised(features: Tensor, dtype: torch.dtype) -> Tensor:

@@ -20,6 +20,9 @@ from bm3_pyg.ops.loss import uniformity
 from bm3_pyg.ops.precision import full_precision
 
 
+WEIGHTS = ("dropout", "reg_weight", "align_weight", "mask_weight", "mirror_weight", "uniformity_weight")
+
+
 class BM3Losses(NamedTuple):
     """Scalar losses of one batch. The components are unweighted; ``total`` is their weighted sum.
 
@@ -49,15 +52,15 @@ class Batch:
 
     @classmethod
     def of(cls, users: Tensor, items: Tensor) -> Batch:
-        """Ids distinct and ascending; on a GPU :meth:`in_place`."""
+        """Ids distinct and ascending; on a GPU :meth:`as_given`."""
         if users.is_cuda:
-            return cls.in_place(users, items)
+            return cls.as_given(users, items)
         distinct_users, user_of = users.unique(return_inverse=True)
         distinct_items, item_of = items.unique(return_inverse=True)
         return cls(distinct_users, distinct_items, user_of, item_of)
 
     @classmethod
-    def in_place(cls, users: Tensor, items: Tensor) -> Batch:
+    def as_given(cls, users: Tensor, items: Tensor) -> Batch:
         """All B ids in their order, each node served by the first place it stands at.
 
         The shapes depend on B alone, so that nothing waits for the device; places that serve nobody have no weight.
@@ -120,13 +123,6 @@ class BootstrapObjective(nn.Module):
     ) -> None:
         super().__init__()
         check_option("embedding_dim", dim)
-        check_option("dropout", dropout)
-        check_option("reg_weight", reg_weight)
-        check_option("align_weight", align_weight)
-        if mask_weight is not None:
-            check_option("mask_weight", mask_weight)
-        check_option("mirror_weight", mirror_weight)
-        check_option("uniformity_weight", uniformity_weight)
         self.modalities = tuple(modalities)
         self.dropout = dropout
         self.reg_weight = reg_weight
@@ -134,6 +130,8 @@ class BootstrapObjective(nn.Module):
         self.mask_weight = mask_weight
         self.mirror_weight = mirror_weight
         self.uniformity_weight = uniformity_weight
+        for name in WEIGHTS:
+            check_option(name, getattr(self, name))
         self.predictor = nn.Linear(dim, dim)
         nn.init.xavier_normal_(self.predictor.weight)
 
@@ -225,8 +223,7 @@ class BootstrapObjective(nn.Module):
         return BM3Losses(total, reconstruction, alignment, masking, regularisation, mirroring, spread)
 
     def extra_repr(self) -> str:
-        weights = ("dropout", "reg_weight", "align_weight", "mask_weight", "mirror_weight", "uniformity_weight")
-        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in weights)
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in WEIGHTS)
         return f"{self.predictor.in_features}, modalities={list(self.modalities)}, {options}"
 
     def _target(self, rows: Tensor, keep: Tensor | None, generator: torch.Generator | None) -> Tensor:

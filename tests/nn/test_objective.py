@@ -98,7 +98,7 @@ def test_terms_beyond_the_paper_draw_no_random_numbers(option: str) -> None:
     assert not torch.equal(losses[0].total, losses[1].total)
 
 
-@pytest.mark.parametrize("make", [Batch.of, Batch.in_place])
+@pytest.mark.parametrize("make", [Batch.of, Batch.as_given])
 def test_a_batch_serves_each_node_from_one_place(make: Callable[[torch.Tensor, torch.Tensor], Batch]) -> None:
     users, items = torch.tensor([3, 1, 3, 3]), torch.tensor([7, 7, 2, 7])
     batch = make(users, items)

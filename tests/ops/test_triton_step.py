@@ -124,7 +124,7 @@ def kernels() -> list[Any]:
 
 
 def batches_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, yes: bool = True) -> None:
-    monkeypatch.setattr(Batch, "of", Batch.in_place if yes else distinct)
+    monkeypatch.setattr(Batch, "of", Batch.as_given if yes else distinct)
 
 
 def distinct(users: Tensor, items: Tensor) -> Batch:
