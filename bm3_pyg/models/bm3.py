@@ -133,8 +133,8 @@ class BM3(RecommenderModel):
             raise ConfigError(
                 "reset_parameters: features are trained and what they were is not kept; build a new model"
             )
-        for embedding in (self.user_embedding, self.item_embedding):
-            nn.init.xavier_uniform_(embedding)
+        for table in (self.user_embedding, self.item_embedding):
+            nn.init.xavier_uniform_(table)
         for linear in (self.objective.predictor, *self.projections.values()):
             linear.reset_parameters()
             nn.init.xavier_normal_(linear.weight)

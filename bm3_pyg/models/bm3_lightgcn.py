@@ -71,9 +71,10 @@ class BM3LightGCN(nn.Module):
 
     @classmethod
     def of(cls, model: BM3) -> BM3LightGCN:
-        """A view of ``model``, as ``model.as_lightgcn()`` gives it. Parameters are shared: training one moves the other.
+        """A view of ``model``, as ``model.as_lightgcn()`` gives it.
 
-        The view takes its graph from each call; :meth:`as_bm3` leads back.
+        Parameters are shared: training one moves the other. The view takes its graph from each call; :meth:`as_bm3`
+        leads back.
         """
         view = cls.__new__(cls)
         nn.Module.__init__(view)

@@ -139,5 +139,5 @@ def check_batch(users: Tensor, items: Tensor) -> None:
 def _plain(name: str, value: Any) -> Any:
     """An option as a file can hold it."""
     if name == "modalities":
-        return list(value or ())
+        return list(value) if isinstance(value, Mapping) else []
     return type(value).__name__ if isinstance(value, nn.Module) else value

@@ -19,7 +19,6 @@ from bm3_pyg.ops.csr import first_places
 from bm3_pyg.ops.loss import uniformity
 from bm3_pyg.ops.precision import full_precision
 
-
 WEIGHTS = ("dropout", "reg_weight", "align_weight", "mask_weight", "mirror_weight", "uniformity_weight")
 
 
