@@ -7,16 +7,20 @@ ranges stand here, and constructors check against them.
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import os
 import re
+import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
-from bm3_pyg.errors import ConfigError, check_number, nearest, shown
+from bm3_pyg.errors import ConfigError, check_number, nearest, one_line, shown
 
 MODELS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -33,6 +37,16 @@ MODELS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 SPLITS = ("train", "val", "test")
 """The parts of a dataset's interactions; their codes are 0, 1 and 2."""
+
+
+class ModelNames(tuple[str, ...]):
+    """The names of :data:`MODELS`; ``module:Class``, a class of one's own, counts as one of them."""
+
+    def __contains__(self, name: object) -> bool:
+        return is_own(name) or super().__contains__(name)
+
+
+MODEL_NAMES = ModelNames(MODELS)
 
 SPLIT_RULES = ("random", "leave-one-out", "time", "global-time", "cold-items", "label")
 """Ways to hold interactions out, by their names for ``--split``."""
@@ -107,7 +121,7 @@ class Option:
             return words + (", or null" if self.name in MAY_BE_NONE else "")
         if self.name in FLAGS:
             return "true or false"
-        return " or ".join(CHOICES[self.name]) if self.name in CHOICES else WORDS[self.name]
+        return " or ".join(CHOICES[self.name]) if self.name in CHOICES else WORDS.get(self.name, "any value")
 
 
 def check_option(name: str, value: object) -> None:
@@ -121,9 +135,57 @@ def check_option(name: str, value: object) -> None:
 
 
 def check_model(name: object) -> None:
-    """Raise :class:`ConfigError` if there is no model called ``name``."""
-    if not isinstance(name, str) or name not in MODELS:
+    """Raise :class:`ConfigError` if there is no model called ``name``, or :func:`own_class` refuses it."""
+    if is_own(name):
+        own_class(str(name))
+    elif not isinstance(name, str) or name not in MODELS:
         raise ConfigError(f"model: got {shown(name)}, {nearest(str(name), MODELS)}")
+
+
+def is_own(name: object) -> bool:
+    """Whether this is how a class of one's own is called, ``module:Class``."""
+    return isinstance(name, str) and ":" in name
+
+
+def own_class(name: str) -> Any:
+    """The class called ``module:Class``, of a module in the current folder or on Python's path.
+
+    Raises:
+        ConfigError: there is none, the module cannot be imported, or the class is no recommender made from data.
+    """
+    module_name, _, class_name = name.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), class_name)):
+        raise ConfigError(f"model: got {shown(name)}, expected module:Class such as my_module:MyModel")
+    module = _imported(module_name)
+    cls = getattr(module, class_name, None)
+    if not isinstance(cls, type):
+        likely = [key for key, value in vars(module).items() if isinstance(value, type) and hasattr(value, "scorer")]
+        raise ConfigError(
+            f"model: {module_name} has no class {class_name!r}, "
+            + (nearest(class_name, likely) if likely else "nor any recommender")
+        )
+    needed = ["scorer", "from_data", *(["options"] if keyword_options(cls) else [])]
+    if lacking := [method for method in needed if not hasattr(cls, method)]:
+        raise ConfigError(
+            f"model: {name} has no {lacking[0]}, expected a recommender, such as a subclass of "
+            "bm3_pyg.nn.RecommenderModel"
+        )
+    return cls
+
+
+def _imported(name: str) -> ModuleType:
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+            raise ConfigError(f"model: no module {error.name!r} in the current folder or on Python's path") from None
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+        place = next((f"{one.filename}, line {one.lineno}: " for one in frames if "importlib" not in one.filename), "")
+        raise ConfigError(
+            f"model: module {name!r} cannot be imported: {place}{type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 @cache
@@ -134,6 +196,9 @@ def model_options(model: str) -> tuple[Option, ...]:
         ConfigError: if there is no such model.
     """
     check_model(model)
+    if is_own(model):
+        own = own_class(model)
+        return _options(own.__doc__, {name: as_text(default) for name, default in keyword_options(own).items()})
     file, name = MODELS[model]
     cls = _class(file, name)
     init = next(node for node in cls.body if isinstance(node, ast.FunctionDef) and node.name == "__init__")
@@ -141,7 +206,7 @@ def model_options(model: str) -> tuple[Option, ...]:
         argument.arg: None if default is None else _written(default, file)
         for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
     }
-    return _options(cls, defaults)
+    return _options(ast.get_docstring(cls), defaults)
 
 
 def keyword_options(cls: type) -> dict[str, Any]:
@@ -155,7 +220,8 @@ def training_options() -> tuple[Option, ...]:
     """The settings of training: the fields of :class:`bm3_pyg.TrainConfig`."""
     cls = _class(*TRAINING)
     fields = [node for node in cls.body if isinstance(node, ast.AnnAssign)]
-    return _options(cls, {ast.unparse(node.target): _written(node.value, TRAINING[0]) for node in fields if node.value})
+    defaults = {ast.unparse(node.target): _written(node.value, TRAINING[0]) for node in fields if node.value}
+    return _options(ast.get_docstring(cls), defaults)
 
 
 def settings_of(model: str) -> tuple[Option, ...]:
@@ -166,7 +232,8 @@ def settings_of(model: str) -> tuple[Option, ...]:
 def summary(model: str) -> str:
     """A model in a line."""
     check_model(model)
-    return (ast.get_docstring(_tree(MODELS[model][0])) or "").split("\n")[0]
+    described = own_class(model).__doc__ if is_own(model) else ast.get_docstring(_tree(MODELS[model][0]))
+    return (described or model).strip().split("\n")[0]
 
 
 @cache
@@ -181,14 +248,18 @@ def _class(file: str, name: str) -> ast.ClassDef:
 def _written(default: ast.expr, file: str) -> str:
     """A default as one would write it in ``KEY=VALUE``; the name of a constant of the module stands for its value."""
     constants = {ast.unparse(node.targets[0]): node.value for node in _tree(file).body if isinstance(node, ast.Assign)}
-    value = ast.literal_eval(constants.get(ast.unparse(default), default))
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    return as_text(ast.literal_eval(constants.get(ast.unparse(default), default))) or ""
 
 
-def _options(cls: ast.ClassDef, defaults: Mapping[str, str | None]) -> tuple[Option, ...]:
-    meanings = _meanings(ast.get_docstring(cls) or "")
+def as_text(default: object) -> str | None:
+    """A default as one would write it in ``KEY=VALUE``; None if there is none."""
+    if default is None or isinstance(default, bool):
+        return {None: "null", True: "true", False: "false"}[default]
+    return None if default is inspect.Parameter.empty else str(default)
+
+
+def _options(docstring: str | None, defaults: Mapping[str, str | None]) -> tuple[Option, ...]:
+    meanings = _meanings(inspect.cleandoc(docstring or ""))
     return tuple(Option(name, default, meanings.get(name, "")) for name, default in defaults.items())
 
 

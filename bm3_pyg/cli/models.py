@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from bm3_pyg.cli.options import add_verb
-from bm3_pyg.names import MODELS, Option, settings_of, summary, training_options
+from bm3_pyg.names import MODEL_NAMES, MODELS, Option, settings_of, summary, training_options
+
+MODELS_HELP = f"{', '.join(MODELS)}, or module:Class of your own"
 
 
 def add_models(verbs: Any) -> None:
@@ -16,7 +18,7 @@ def add_models(verbs: Any) -> None:
     command = add_verb(
         verbs, "models", _models, "list the models, or what --set takes for one of them", "bm3 models freedom"
     )
-    command.add_argument("model", choices=MODELS, nargs="?", metavar="NAME", help=", ".join(MODELS))
+    command.add_argument("model", choices=MODEL_NAMES, nargs="?", metavar="NAME", help=MODELS_HELP)
     command.add_argument("--json", action="store_true", help="print JSON")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bm3_pyg.cli.checks import check_file, check_options, check_place, cutoffs, list_length, whole
-from bm3_pyg.cli.models import settings_help
+from bm3_pyg.cli.models import MODELS_HELP, settings_help
 from bm3_pyg.cli.options import (
     add_cold,
     add_device,
@@ -28,7 +28,7 @@ from bm3_pyg.cli.options import (
 from bm3_pyg.cli.terminal import line
 from bm3_pyg.errors import ConfigError, RunError
 from bm3_pyg.files import check_not_in_use, is_taken, make_folder, writing
-from bm3_pyg.names import LIST_SUFFIXES, MODELS, check_model
+from bm3_pyg.names import LIST_SUFFIXES, MODEL_NAMES, check_model
 
 
 def add_runs(verbs: Any) -> None:
@@ -45,7 +45,7 @@ def add_runs(verbs: Any) -> None:
     command.set_defaults(parser=command)
     add_source(command, optional=True)
     command.add_argument("--out", metavar="RUN", help="folder of the run (default: runs/NAME, numbered if it exists)")
-    command.add_argument("--model", choices=MODELS, metavar="NAME", help=f"{', '.join(MODELS)} (default: bm3)")
+    command.add_argument("--model", choices=MODEL_NAMES, metavar="NAME", help=f"{MODELS_HELP} (default: bm3)")
     add_settings(command)
     command.add_argument(
         "--preset",

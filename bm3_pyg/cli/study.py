@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bm3_pyg.cli.checks import MOST_JOBS, MOST_SEEDS, check_file, check_place, whole
+from bm3_pyg.cli.models import MODELS_HELP
 from bm3_pyg.cli.options import add_device, add_source, add_verb, load
 from bm3_pyg.cli.terminal import line
-from bm3_pyg.names import MODELS, WHOLE
+from bm3_pyg.names import MODEL_NAMES, WHOLE
 
 
 def add_study(verbs: Any) -> None:
@@ -28,9 +29,7 @@ def add_study(verbs: Any) -> None:
     )
     add_source(command)
     command.add_argument("--out", metavar="DIR", required=True, help="folder of the runs; taken up if it exists")
-    command.add_argument(
-        "--models", nargs="+", choices=MODELS, default=["bm3"], metavar="NAME", help=f"{', '.join(MODELS)}"
-    )
+    command.add_argument("--models", nargs="+", choices=MODEL_NAMES, default=["bm3"], metavar="NAME", help=MODELS_HELP)
     command.add_argument(
         "--grid", nargs="+", action="extend", default=[], metavar="KEY=V,V", help="or MODEL.KEY=V,V for one model"
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from bm3_pyg.errors import ConfigError, nearest
+from bm3_pyg import names
 from bm3_pyg.models.bm3 import BM3
 from bm3_pyg.models.bm3_lightgcn import BM3LightGCN
 from bm3_pyg.models.bprmf import BPRMF
@@ -16,9 +16,10 @@ from bm3_pyg.models.itemknn import ItemKNN
 from bm3_pyg.models.lightgcn import LightGCN
 from bm3_pyg.models.popularity import Popularity
 from bm3_pyg.models.vbpr import VBPR
+from bm3_pyg.names import check_model, is_own, keyword_options, own_class
 
 MODELS: Mapping[str, Any] = MappingProxyType(
-    {cls.__name__.lower(): cls for cls in (BM3, BPRMF, FREEDOM, ItemKNN, LightGCN, Popularity, VBPR)}
+    {name: getattr(sys.modules[__name__], cls) for name, (_, cls) in names.MODELS.items()}
 )
 """Every model by its name in ``config.yaml`` and for ``bm3 train --model``."""
 
@@ -38,28 +39,35 @@ __all__ = [
 ]
 
 
-def name_of(model: object) -> str:
-    """What ``config.yaml`` calls the class of ``model``: its name in :data:`MODELS` if it is one of those.
+def name_of(model: object, before: str | None = None) -> str:
+    """What ``config.yaml`` calls the class of ``model``: its name in :data:`MODELS`, or ``module:Class`` for another.
 
-    Another class has its own name in lower case, in full where one of those has the same.
+    A class that cannot be imported, as one of a script or a function, has its own name in lower case, in full where a
+    model here has the same. So all other classes were called once: where a run says so ``before``, that stays.
     """
     kind = type(model)
     name = kind.__name__.lower()
-    return name if MODELS.get(name, kind) is kind else f"{kind.__module__}.{kind.__qualname__}"
+    if MODELS.get(name) is kind:
+        return name
+    own = f"{kind.__module__}.{kind.__qualname__}" if name in MODELS else name
+    imported = getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
+    return (
+        f"{kind.__module__}:{kind.__qualname__}"
+        if imported and kind.__module__ != "__main__" and own != before
+        else own
+    )
 
 
 def model_named(name: object) -> Any:
-    """The class of :data:`MODELS` called ``name``.
+    """The class of :data:`MODELS` called ``name``, or that of one's own called ``module:Class``.
 
     Raises:
         ConfigError: if there is none.
     """
-    if not isinstance(name, str) or name not in MODELS:
-        raise ConfigError(f"model: got {name!r}, {nearest(str(name), MODELS)}")
-    return MODELS[name]
+    check_model(name)
+    return own_class(str(name)) if is_own(name) else MODELS[str(name)]
 
 
 def option_names(name: str) -> tuple[str, ...]:
     """The options of the model called ``name``: its constructor's keyword-only arguments."""
-    parameters = inspect.signature(model_named(name).__init__).parameters.values()
-    return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+    return tuple(keyword_options(model_named(name)))

@@ -1,9 +1,10 @@
 """What recommenders are built from. BM3 and its view, which stood here once, are found here still."""
 
 from bm3_pyg.later import lazily
+from bm3_pyg.nn.base import RecommenderModel
 from bm3_pyg.nn.objective import BM3Losses, BootstrapObjective
 
-__all__ = ["BM3Losses", "BootstrapObjective"]
+__all__ = ["BM3Losses", "BootstrapObjective", "RecommenderModel"]
 __getattr__, __dir__ = lazily(
     __name__,
     {

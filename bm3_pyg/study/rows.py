@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.models import model_named
+from bm3_pyg.models import MODELS, model_named
 from bm3_pyg.study.content import SELECTION, Curve, Row, Spread
 from bm3_pyg.study.runs import Group, Run
 from bm3_pyg.train.settings import TrainConfig
@@ -116,10 +116,7 @@ def written(value: Any) -> str:
 
 def model_title(name: str) -> str:
     """``"lightgcn"`` -> ``"LightGCN"``; a model that is not known here keeps its name."""
-    try:
-        return str(model_named(name).__name__)
-    except ConfigError:
-        return name
+    return str(MODELS[name].__name__) if name in MODELS else name
 
 
 def _model_defaults(name: str) -> dict[str, Any]:

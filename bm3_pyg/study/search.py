@@ -32,7 +32,7 @@ class Setting:
     def name(self) -> str:
         """The name of its folder."""
         corrupt = () if self.corrupt is None else (f"corrupt={self.corrupt}",)
-        return "_".join((self.model, *self.settings, *corrupt)).replace("/", "-")
+        return "_".join((self.model.replace(":", "."), *self.settings, *corrupt)).replace("/", "-")
 
     def __str__(self) -> str:
         corrupt = () if self.corrupt is None else (f"features {self.corrupt}",)

@@ -24,6 +24,7 @@ from tqdm import tqdm
 from bm3_pyg.data.load import refuse_pipes
 from bm3_pyg.errors import BM3Error, InUseError, RunError, one_line
 from bm3_pyg.files import check_not_in_use, locked_folder, make_folder, write_text, writing
+from bm3_pyg.names import is_own
 from bm3_pyg.study.content import SELECTION
 from bm3_pyg.study.search import Setting, Sweep, read_sweep
 from bm3_pyg.study.selection import Outcome, error_file, outcome_of, outcomes, write_results
@@ -113,6 +114,8 @@ def _start(sweep: Sweep, out: Path, setting: Setting, seed: int, jobs: int, here
     if jobs > 1:
         threads = str(max(1, (os.cpu_count() or 1) // jobs))
         environment = {"OMP_NUM_THREADS": threads, **environment}
+    if is_own(setting.model):
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
     command = [sys.executable, "-m", "bm3_pyg.study.sweep", str(out), setting.name, str(seed)]
     path = folder.with_name(f"{folder.name}.log")
     with writing(path), path.open("ab") as log:

@@ -53,6 +53,7 @@ from bm3_pyg.files import (
     write_text,
 )
 from bm3_pyg.models import MODELS, model_named, name_of, option_names
+from bm3_pyg.names import is_own
 from bm3_pyg.protocols import trains, unwrapped
 from bm3_pyg.train.checkpoint import load_weights, match_precision
 from bm3_pyg.train.environment import environment
@@ -103,6 +104,7 @@ class RunFolder:
         with locked_folder(path):
             if resume:
                 saved = read_config(path)
+                settings["model"]["name"] = name_of(model, saved["model"]["name"])
                 refuse_other_data(path, saved["dataset"], data, told)
                 _check_same_settings(saved, settings, str(path))
                 _check_same_kernels(_environment(path), here, path)
@@ -255,12 +257,14 @@ def load_run(
 ) -> tuple[Any, HeteroData]:
     """The trained model and the dataset of a run directory.
 
+    A model called ``module:Class`` is imported, from the current folder or Python's path.
+
     Args:
         run: the directory.
         data: the dataset, where it is not to be loaded from where it was.
         device: where the model goes.
-        model: what the weights are loaded into, for a class that is none of :data:`bm3_pyg.models.MODELS`, a subclass
-            of one included; by default a model is built as config.yaml says.
+        model: what the weights are loaded into, for a class that cannot be imported, as one
+            of a script; by default a model is built as config.yaml says.
         options: constructor options that a file cannot hold, such as ``encoder``.
 
     Raises:
@@ -283,13 +287,13 @@ def load_run(
         logging.getLogger("bm3_pyg.runs").warning("%s: %s", run, found)
     name = config["model"]["name"]
     if model is None:
-        if name not in MODELS:
+        if name not in MODELS and not is_own(name):
             wrong = f"model: got {name!r}, {nearest(name, MODELS)}"
             raise RunError(f"{run / 'config.yaml'}: {wrong}; if it is a class of your own, pass one as model")
         model = _build(config["model"], data, run / "config.yaml", options)
     else:
         model = unwrapped(model)
-        if name_of(model) != name:
+        if name_of(model, name) != name:
             raise RunError(f"{run}: trained with {name}, got a {name_of(model)}")
     assert model is not None
     if "settings" in best:

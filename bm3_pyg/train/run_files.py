@@ -338,7 +338,7 @@ def read_sweep_file(path: Path) -> dict[str, Any]:
         if len(set(values)) < len(values):
             raise RunError(f"{path}: {key}: got one twice, expected different ones")
     for setting in found["settings"]:
-        if not re.fullmatch(r"\w[\w-]*", setting["model"]):
+        if not re.fullmatch(r"\w[\w-]*|\w+(\.\w+)*:\w+", setting["model"]):
             raise RunError(f"{path}: settings: got the model {plain.short(setting['model'])}, expected a model's name")
     return found
 
@@ -382,8 +382,10 @@ def _source() -> Check:
 
 
 def _name(value: Any, where: str) -> Any:
-    """The name of a model, or of a class of one's own: in lower case, or in full (``module.outer.<locals>.Class``)."""
-    return value if re.fullmatch(r"[\w.<>]+", text(value, where)) else plain.fault(where, value, "a model's name")
+    """The name of a model, or of a class of one's own: ``module:Class``, or as :func:`bm3_pyg.models.name_of` says."""
+    return (
+        value if re.fullmatch(r"[\w.<>]+(:\w+)?", text(value, where)) else plain.fault(where, value, "a model's name")
+    )
 
 
 def _check_options(section: Mapping[str, Any], path: Path) -> None:

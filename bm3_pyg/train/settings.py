@@ -11,7 +11,7 @@ import yaml
 
 from bm3_pyg.errors import ConfigError, nearest, shown
 from bm3_pyg.later import Later
-from bm3_pyg.names import check_option, model_options, settings_of, training_options
+from bm3_pyg.names import check_option, is_own, model_options, settings_of, training_options
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ def split_settings(settings: Sequence[str], model: str = "bm3") -> tuple[dict[st
         group = training if key in TRAIN_OPTIONS else chosen
         if key in group:
             raise ConfigError(f"--set: got {key} twice")
-        group[key] = _value(text)
+        group[key] = _value(text, any_list=is_own(model) and key not in TRAIN_OPTIONS)
     return training, chosen
 
 
@@ -57,7 +57,7 @@ def with_preset(name: str, settings: Sequence[str]) -> list[str]:
 def build_model(
     data: HeteroData, options: Mapping[str, Any], seed: int, device: str = "auto", model: str = "bm3"
 ) -> Any:
-    """A freshly initialised model of :data:`bm3_pyg.models.MODELS`, the same for the same seed.
+    """A freshly initialised model, by :func:`bm3_pyg.models.model_named`, the same for the same seed.
 
     The caller's own random numbers go on as if nothing had been drawn.
 
@@ -71,6 +71,9 @@ def build_model(
     for key in options:
         if key not in known:
             raise ConfigError(unknown_key(key, model, known))
+    for option in model_options(model):
+        if option.default is None and option.name not in (*options, "modalities"):
+            raise ConfigError(f"--set: expected {option.name}=VALUE, which has no default in {model}")
     target = resolve_device(device)
     with seeded(seed):
         built = model_named(model).from_data(data, **options)
@@ -103,8 +106,8 @@ def check_device(name: str) -> None:
         raise ConfigError(f"--device: got {shown(name)}, expected auto, cpu, cuda or cuda:N")
 
 
-def _value(text: str) -> Any:
-    """A number, true, false, null or a list of names; any other text as it is."""
+def _value(text: str, any_list: bool = False) -> Any:
+    """A number, true, false, null or a list of names, with ``any_list`` of anything; any other text as it is."""
     for number in (int, float):  # YAML 1.1 reads 010 as 8, 20:48 as 1248 and 1e-3 as a string
         try:
             return number(text)
@@ -114,7 +117,7 @@ def _value(text: str) -> Any:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
         value = text
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+    if isinstance(value, list) and (any_list or all(isinstance(item, str) for item in value)):
         return value
     if value is None or isinstance(value, bool):
         return value

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +85,30 @@ def test_topk_faiss(tmp_path: Path) -> None:
     assert found["flat"] >= 0.99
     assert found["hnsw"] >= 0.8
     assert len(re.findall(r"user 42: items (\d+, ){9}\d+", printed)) == 1
+
+
+def commands_of(name: str) -> list[list[str]]:
+    """The commands in an example's docstring, each as its arguments."""
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    return [line.split() for line in re.findall(r"^    bm3 (.*)$", text, flags=re.MULTILINE)]
+
+
+@pytest.mark.long
+def test_own_model(tmp_path: Path) -> None:
+    """From the folder of the module, which is not on Python's path, as for the ``bm3`` script."""
+    shutil.copy(EXAMPLES / "own_model.py", tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    script = "import sys; sys.path.pop(0); from bm3_pyg.cli import main; sys.exit(main())"
+    used = (["evaluate", "runs/softmax"], ["recommend", "runs/softmax"], ["similar", "runs/softmax", "--items", "ids"])
+    (tmp_path / "ids").write_text("3\n")
+    for arguments in (*commands_of("own_model.py"), *used):
+        command = [sys.executable, "-c", script, *arguments, *(["--seeds", "1"] if arguments[0] == "sweep" else [])]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "runs/softmax/metrics.json").read_text())["test"]["recall@20"] > 0.25
+    report = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "own_model:SoftmaxMF temperature=0.1" in report
+    assert "BPRMF" in report
 
 
 def test_the_table_names_every_example() -> None:
