@@ -17,7 +17,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from bm3_pyg.errors import BM3Error, ConfigError, InUseError, RunError, WriteError, one_line
@@ -52,37 +52,22 @@ _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d{1,9})-[0-9a-f]{8}\.tmp(\.[^
 _guard = threading.Lock()  # between the making of a temporary and its lock, nobody of this process looks for leftovers
 
 
-@contextmanager
-def atomic_file(path: str | Path) -> Iterator[Path]:
+def atomic_file(path: str | Path) -> AbstractContextManager[Path]:
     """Yield a temporary path in the folder of ``path``; on success flush it to disk and rename it to ``path``.
 
     Raises:
         WriteError: whatever the writer within says, if ``path`` cannot be written.
     """
-    path = Path(path)
-    temporary = _temporary(path, path.suffix)
-    with _claimed(temporary, path, folder=False):
-        yield temporary
-        _flush(temporary)
-        temporary.replace(path)
+    return _atomic(Path(path), folder=False)
 
 
-@contextmanager
-def atomic_folder(path: str | Path) -> Iterator[Path]:
+def atomic_folder(path: str | Path) -> AbstractContextManager[Path]:
     """Yield a temporary folder beside ``path``; on success rename it to ``path``, which must not exist or be empty.
 
     Raises:
         WriteError: as :func:`atomic_file`.
     """
-    path = Path(path)
-    temporary = _temporary(path)
-    make_folder(path.parent)
-    with _claimed(temporary, path, folder=True):
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _flush(file)
-        temporary.replace(path)
+    return _atomic(Path(path), folder=True)
 
 
 @contextmanager
@@ -92,10 +77,7 @@ def temporary_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         WriteError: as :func:`atomic_file`.
     """
-    path = Path(path)
-    temporary = _temporary(path)
-    make_folder(path.parent)
-    with _claimed(temporary, path, folder=True):
+    with _temporary(Path(path), folder=True) as temporary:
         yield temporary
 
 
@@ -133,10 +115,12 @@ def is_taken(path: str | Path) -> bool:
     )
 
 
-def check_new_folder(path: str | Path) -> None:
-    """Raise :class:`~bm3_pyg.errors.RunError` unless ``path`` is a folder to come or an empty one."""
+def check_new_folder(
+    path: str | Path, error: type[BM3Error] = RunError, advice: str = ", expected a new or empty folder"
+) -> None:
+    """Raise ``error`` unless ``path`` is a folder to come or an empty one."""
     if is_taken(path):
-        raise RunError(f"{path}: exists already, expected a new or empty folder")
+        raise error(f"{path}: exists already{advice}")
 
 
 def check_suffix(path: str | Path, suffixes: Sequence[str]) -> None:
@@ -231,12 +215,10 @@ def clear_leftovers(folder: str | Path, name: str | None = None) -> None:
     """Remove what killed processes left in ``folder``: all their temporaries, or those that were to be ``name``."""
     with suppress(OSError), _guard:
         for entry in list(os.scandir(folder)):
-            found = _TEMPORARY.fullmatch(entry.name)
-            if (
-                found
-                and (name is None or found["name"] == _short(name))
-                and _is_leftover(entry.path, int(found["pid"]))
-            ):
+            parts = _TEMPORARY.fullmatch(entry.name)
+            if not parts or (name is not None and parts["name"] != _short(name)):
+                continue
+            if _is_leftover(entry.path, int(parts["pid"])):
                 shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()
 
 
@@ -300,20 +282,33 @@ def _probe(temporary: Path | None) -> None:
 
 
 @contextmanager
-def _claimed(temporary: Path, path: Path, folder: bool) -> Iterator[None]:
-    """Make the temporary, with the permissions that the system gives, and hold its lock; at the end it is gone."""
+def _atomic(path: Path, folder: bool) -> Iterator[Path]:
+    with _temporary(path, folder) as temporary:
+        yield temporary
+        for file in temporary.rglob("*") if folder else [temporary]:
+            if file.is_file():
+                _flush(file)
+        temporary.replace(path)
+
+
+@contextmanager
+def _temporary(path: Path, folder: bool) -> Iterator[Path]:
+    """Yield what stands for ``path``, with the permissions that the system gives, and locked; at the end it is gone."""
+    suffix = "" if folder else path.suffix  # for writers that go by it
+    temporary = path.with_name(f".{_short(path.name)}.{os.getpid()}-{secrets.token_hex(4)}.tmp{suffix}")
+    if folder:
+        make_folder(path.parent)
     clear_leftovers(path.parent, path.name)
     with writing(path, temporary), _guard:
         if folder:
             temporary.mkdir()
-            handle = os.open(temporary, os.O_RDONLY)
-        else:
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        flags = os.O_RDONLY if folder else os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        handle = os.open(temporary, flags, 0o666)
         with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         with writing(path, temporary):
-            yield
+            yield temporary
     finally:
         os.close(handle)
         if folder:
@@ -344,14 +339,9 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:
-        return True
+    except OSError:  # it is another user's
+        pass
     return True
-
-
-def _temporary(path: Path, suffix: str = "") -> Path:
-    """``suffix`` stays at the end, for writers that go by it."""
-    return path.with_name(f".{_short(path.name)}.{os.getpid()}-{secrets.token_hex(4)}.tmp{suffix}")
 
 
 def _short(name: str) -> str:

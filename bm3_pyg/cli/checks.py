@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bm3_pyg.errors import ConfigError, RunError, WriteError, check_number, shown
 from bm3_pyg.files import check_new_folder, check_suffix
-from bm3_pyg.names import check_option
 
 LONGEST_LIST = 1_000_000
 MOST_SEEDS = 10_000
@@ -41,12 +40,6 @@ def cutoffs(text: str) -> list[int]:
     if not all(part.strip().isdecimal() for part in parts):
         raise argparse.ArgumentTypeError(f"got {shown(text)}, expected integers such as 10,20")
     return [list_length(part) for part in parts]
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Raise :class:`ConfigError` if an option of a model has a value that it cannot have, whatever the dataset."""
-    for name, value in options.items():
-        check_option(name, value)
 
 
 def check_run(folder: str | Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bm3_pyg.cli.checks import check_file, check_options, check_place, cutoffs, list_length, whole
+from bm3_pyg.cli.checks import check_file, check_place, cutoffs, list_length, whole
 from bm3_pyg.cli.models import MODELS_HELP, settings_help
 from bm3_pyg.cli.options import (
     add_cold,
@@ -27,7 +27,7 @@ from bm3_pyg.cli.options import (
 )
 from bm3_pyg.cli.terminal import line
 from bm3_pyg.errors import ConfigError, RunError
-from bm3_pyg.files import check_not_in_use, is_taken, make_folder, writing
+from bm3_pyg.files import check_not_in_use, make_folder, writing
 from bm3_pyg.names import LIST_SUFFIXES, MODEL_NAMES, check_model
 
 
@@ -133,8 +133,8 @@ def _train(args: argparse.Namespace) -> None:
         args.parser.print_help()
         print(f"\n{settings_help(args.model or 'bm3')}")
         return
-    from bm3_pyg.train.run_files import read_config
-    from bm3_pyg.train.settings import TrainConfig, check_device, split_settings, with_preset
+    from bm3_pyg.train.run_files import check_new_run, read_config
+    from bm3_pyg.train.settings import TrainConfig, check_device, check_options, split_settings, with_preset
 
     saved: dict[str, Any] = {}
     if args.out is not None:
@@ -144,8 +144,7 @@ def _train(args: argparse.Namespace) -> None:
             raise ConfigError("--resume: expected --out with the run to resume")
         saved = read_config(Path(args.out))
     elif args.out is not None:
-        if is_taken(args.out):
-            raise RunError(f"{args.out}: exists already; resume it (--resume), or choose another folder")
+        check_new_run(args.out)
         check_place(args.out)
     if args.source is None and not (saved and saved["dataset"]["source"]):
         raise ConfigError("bm3 train: expected a dataset, a PATH or NAME")
@@ -156,7 +155,7 @@ def _train(args: argparse.Namespace) -> None:
         raise ConfigError(f"--preset: is for bm3, got --model {name}")
     settings = args.settings if args.preset is None else with_preset(args.preset, args.settings)
     training, options = split_settings(settings, name)
-    check_options(options)
+    check_options(name, options)
     if args.seed is not None:
         training["seed"] = args.seed
     config = TrainConfig(**{**saved.get("train", {}), **training})

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from bm3_pyg.cli.checks import check_new, check_options
+from bm3_pyg.cli.checks import check_new
 from bm3_pyg.cli.options import add_settings, add_source, add_verb, check_use, data_of_run, load, model_of_run, pairs
 from bm3_pyg.errors import ConfigError, RunError
 
@@ -53,14 +53,14 @@ def add_transfer(verbs: Any) -> None:
 
 
 def _import_checkpoint(args: argparse.Namespace) -> None:
-    from bm3_pyg.train.settings import TrainConfig, split_settings
+    from bm3_pyg.train.settings import TrainConfig, check_options, split_settings
 
     if not Path(args.checkpoint).is_file():
         found = "a folder" if Path(args.checkpoint).is_dir() else "no such file"
         raise RunError(f"{args.checkpoint}: {found}, expected a checkpoint")
     check_new(args.out)
     training, options = split_settings(args.settings)
-    check_options(options)
+    check_options("bm3", options)
     config, names = TrainConfig(**training), pairs(args.names, "--names")
     data = load(args)
 

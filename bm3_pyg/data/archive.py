@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 from bm3_pyg.errors import DataError, one_line, shown
-from bm3_pyg.files import atomic_folder, is_taken
+from bm3_pyg.files import atomic_folder, check_new_folder
 
 PIECE = 1 << 20  # bytes
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
@@ -48,8 +48,7 @@ def extract(
     archive, folder = Path(archive), Path(folder)
     if not archive.is_file():
         raise DataError(f"{archive}: no such file, expected a .zip or .tar archive")
-    if is_taken(folder):
-        raise DataError(f"{folder}: exists already, expected a new or empty folder for what {archive} holds")
+    check_new_folder(folder, DataError, f", expected a new or empty folder for what {archive} holds")
     try:
         with atomic_folder(folder) as temporary:
             names, others = _write_all(archive, temporary, wanted, max_bytes, max_files)

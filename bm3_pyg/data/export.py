@@ -22,7 +22,7 @@ from bm3_pyg.data.hetero import interactions_of, missing_of, modalities, raw_ids
 from bm3_pyg.data.ids import fixed_width, to_series
 from bm3_pyg.data.mmrec import write_mmrec
 from bm3_pyg.errors import ConfigError, DataError, nearest, shown
-from bm3_pyg.files import atomic_folder, is_taken, write_text
+from bm3_pyg.files import atomic_folder, check_new_folder, write_text
 from bm3_pyg.names import SPLITS
 
 
@@ -48,8 +48,7 @@ def export_dataset(data: HeteroData, out: str | Path, format: str) -> None:
     if format not in FORMATS:
         raise ConfigError(f"format: got {shown(format)}, {nearest(format, FORMATS)}")
     out = Path(out)
-    if is_taken(out):
-        raise DataError(f"{out}: exists already, expected a new or empty folder")
+    check_new_folder(out, DataError)
     with atomic_folder(out) as folder:
         FORMATS[format](data, folder, out.resolve())
 

@@ -13,9 +13,11 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import RunError
 from bm3_pyg.eval import evaluate
+from bm3_pyg.files import check_not_in_use
 from bm3_pyg.models.bm3 import BM3, OFFICIAL_NAMES
 from bm3_pyg.train.checkpoint import check_archive
-from bm3_pyg.train.run import RunFolder, check_new
+from bm3_pyg.train.run import RunFolder
+from bm3_pyg.train.run_files import check_new_run
 from bm3_pyg.train.settings import TrainConfig
 
 OPTIONS = {
@@ -100,7 +102,8 @@ def import_checkpoint(
     model = BM3.from_data(data, **{**told, **(options or {})})
     model.load_official_state_dict(weights, names or OFFICIAL_NAMES)
     config = config or TrainConfig()
-    check_new(out)
+    check_not_in_use(out)
+    check_new_run(out)
     splits = [split for split in ("val", "test") if edges_of(data, split).size(1)]
     tasks = {split: evaluate(model, data, split, mask=config.mask) for split in splits}
     with RunFolder.open(out, model, data, config) as folder:

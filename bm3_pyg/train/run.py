@@ -46,9 +46,7 @@ from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE
 from bm3_pyg.files import (
     append_text,
     atomic_file,
-    check_not_in_use,
     clear_leftovers,
-    is_taken,
     locked_folder,
     write_text,
 )
@@ -58,7 +56,7 @@ from bm3_pyg.protocols import trains, unwrapped
 from bm3_pyg.train.checkpoint import load_weights, match_precision
 from bm3_pyg.train.environment import environment
 from bm3_pyg.train.plain import SCHEMA
-from bm3_pyg.train.run_files import SEAL_FILE, RunFiles, is_finished, read_config
+from bm3_pyg.train.run_files import SEAL_FILE, RunFiles, check_new_run, is_finished, read_config
 from bm3_pyg.train.same_data import refuse_other_data, told_of
 from bm3_pyg.train.settings import RESUMABLE, TrainConfig, unknown_key
 
@@ -112,7 +110,7 @@ class RunFolder:
                 if begun and not (path / "last.pt").exists():
                     raise RunError(f"{path / 'last.pt'}: no such checkpoint, the run cannot be resumed")
             else:
-                _refuse_taken(path)
+                check_new_run(path)
             yield cls(path, settings, here, resume)
 
     def begin(self, last: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -333,17 +331,6 @@ def _build(section: dict[str, Any], data: HeteroData, path: Path, given: dict[st
         return model_named(section["name"]).from_data(data, **chosen)
     except ConfigError as error:
         raise RunError(f"{path}: {error}") from error
-
-
-def check_new(path: Path) -> None:
-    """Raise :class:`RunError` unless a run can begin in ``path``."""
-    check_not_in_use(path)
-    _refuse_taken(path)
-
-
-def _refuse_taken(path: Path) -> None:
-    if is_taken(path):
-        raise RunError(f"{path}: exists already; resume it (--resume), or choose another folder")
 
 
 def _check_trained_with(settings: dict[str, Any], name: str, model: Any, run: Path) -> None:

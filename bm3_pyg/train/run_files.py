@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from bm3_pyg.data.content import file_sha256
 from bm3_pyg.errors import ConfigError, RunError, one_line
-from bm3_pyg.names import MODELS, check_option, model_options
+from bm3_pyg.files import check_new_folder
+from bm3_pyg.names import MODELS
 from bm3_pyg.train import plain
 from bm3_pyg.train.plain import (
     SCHEMA,
@@ -35,7 +36,7 @@ from bm3_pyg.train.plain import (
     string,
     text,
 )
-from bm3_pyg.train.settings import TrainConfig, unknown_key
+from bm3_pyg.train.settings import TrainConfig, check_options
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,10 +52,6 @@ FIRST_TRAIN = (
 """Training settings of the first runs; later ones have their default where they are missing."""
 
 
-TRAIN = mapping(
-    dict.fromkeys(FIRST_TRAIN, plain.scalar),
-    {field.name: plain.scalar for field in fields(TrainConfig) if field.name not in FIRST_TRAIN},
-)
 METRICS = mapping(
     {
         "schema": plain.exactly(SCHEMA),
@@ -98,11 +95,14 @@ class RunFiles:
             raise RunError(f"{self.path}: not a run directory (no config.yaml)")
         found = plain.parse_yaml(self._text("config.yaml", 1 << 20), str(path))
         config = dict(_config()(found, str(path)))
+        where, model = "train", config["model"]
         try:
             config["train"] = asdict(TrainConfig(**config["train"]))
+            where = "model: options"
+            if model["name"] in MODELS:
+                check_options(model["name"], model["options"])
         except ConfigError as error:
-            raise RunError(f"{path}: train: {error}") from error
-        _check_options(config["model"], path)
+            raise RunError(f"{path}: {where}: {error}") from error
         return config
 
     def environment(self) -> dict[str, Any]:
@@ -299,6 +299,11 @@ class Result:
     history: list[dict[str, Any]]
 
 
+def check_new_run(folder: str | Path) -> None:
+    """Raise :class:`~bm3_pyg.errors.RunError` unless ``folder`` is one to come or an empty one."""
+    check_new_folder(folder, advice="; resume it (--resume), or choose another folder")
+
+
 def is_run(folder: Path) -> bool:
     """Whether there is a run in ``folder``, sound or not."""
     return any(os.path.lexists(folder / name) for name in ("config.yaml", "metrics.json", SEAL_FILE))
@@ -368,7 +373,9 @@ def check_environment(found: Any, where: str) -> dict[str, Any]:
 def _config() -> Check:
     dataset = {"name": string, "source": maybe(_source()), "fingerprint": text, "modalities": mapping_of(integer())}
     model = {"name": _name, "options": mapping_of(plain.option)}
-    sections = {"dataset": mapping(dataset), "model": mapping(model), "train": TRAIN}
+    later = {field.name: plain.scalar for field in fields(TrainConfig) if field.name not in FIRST_TRAIN}
+    train = mapping(dict.fromkeys(FIRST_TRAIN, plain.scalar), later)
+    sections = {"dataset": mapping(dataset), "model": mapping(model), "train": train}
     return mapping({"schema": plain.exactly(SCHEMA), **sections})
 
 
@@ -386,20 +393,6 @@ def _name(value: Any, where: str) -> Any:
     return (
         value if re.fullmatch(r"[\w.<>]+(:\w+)?", text(value, where)) else plain.fault(where, value, "a model's name")
     )
-
-
-def _check_options(section: Mapping[str, Any], path: Path) -> None:
-    """The options of a model known here are options of it, of the right type and range."""
-    if section["name"] not in MODELS:
-        return
-    known = [option.name for option in model_options(section["name"])]
-    for name, value in section["options"].items():
-        try:
-            if name not in known:
-                raise ConfigError(unknown_key(name, section["name"], known))
-            check_option(name, value)
-        except ConfigError as error:
-            raise RunError(f"{path}: model: options: {error}") from error
 
 
 def _kind(annotation: str) -> Check:

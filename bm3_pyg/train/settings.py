@@ -48,6 +48,15 @@ def split_settings(settings: Sequence[str], model: str = "bm3") -> tuple[dict[st
     return training, chosen
 
 
+def check_options(model: str, options: Mapping[str, Any]) -> None:
+    """Raise :class:`ConfigError` unless these are options of the model of that name, with values that they can have."""
+    known = tuple(option.name for option in model_options(model))
+    for name, value in options.items():
+        if name not in known:
+            raise ConfigError(unknown_key(name, model, known))
+        check_option(name, value)
+
+
 def with_preset(name: str, settings: Sequence[str]) -> list[str]:
     """The settings of a preset, but for those that ``settings`` sets otherwise, and ``settings``."""
     own = {text.partition("=")[0] for text in settings}

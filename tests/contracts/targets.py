@@ -31,6 +31,8 @@ from bm3_pyg.data.archive import extract
 from bm3_pyg.data.download_folder import Remote, download
 from bm3_pyg.names import MODELS, settings_of, training_options
 from bm3_pyg.study.report import build_report
+from bm3_pyg.study.search import Setting, Sweep
+from bm3_pyg.study.sweep import train_one
 from bm3_pyg.train.official import read_official_checkpoint
 
 USERS, ITEMS, EACH = 12, 9, 6
@@ -335,7 +337,10 @@ def make_runs(folder: Path) -> None:
     (folder / "old" / "seal.json").unlink()
     best = torch.load(folder / "old" / "best.pt", weights_only=True)
     torch.save({key: value for key, value in best.items() if key != "settings"}, folder / "old" / "best.pt")
-    bm3("sweep", folder / "shop", "--out", folder / "sweep", "--seeds", "1", "--models", "popularity", "itemknn")
+    sweep = Sweep({"source": str(folder / "shop")}, (Setting("popularity"), Setting("itemknn")), (0,))
+    for setting in sweep.settings:
+        train_one(sweep, folder / "sweep", setting, 0)  # in this process; what is finished is not run again
+    swept(folder)
     (folder / "users.txt").write_text("".join(f"u{at}\n" for at in range(0, USERS, 2)))
     (folder / "items.txt").write_text("".join(f"i{at}\n" for at in range(0, ITEMS, 2)))
     (folder / "new.csv").write_text("user,item\n" + "".join(f"n{at // 3},i{at % ITEMS}\n" for at in range(15)))
