@@ -18,8 +18,10 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +48,8 @@ def main() -> None:
     if args.json:
         print(json.dumps({"share": args.share, "text_encoder": args.text_encoder, "measured": measured}, indent=2))
         return
-    for one in measured:
-        print(_table(one))
+    for measurement in measured:
+        print(_table(measurement))
 
 
 def _arguments() -> argparse.Namespace:
@@ -88,8 +90,6 @@ def _write(raw: Path, share: float) -> None:
 
 def _prepare(raw: Path, out: Path, interactions: str, encoder: str | None) -> dict[str, Any]:
     """Prepare from links to the files, so that only one kind of interactions is at hand."""
-    from bm3_pyg.data import steps as shared
-    from bm3_pyg.data.amazon import prepare as own
     from bm3_pyg.data.amazon import prepare_amazon
     from bm3_pyg.data.amazon.release import addresses
     from bm3_pyg.data.prepared import read_card
@@ -103,12 +103,13 @@ def _prepare(raw: Path, out: Path, interactions: str, encoder: str | None) -> di
     for file in addresses("electronics"):
         if not file.startswith(("reviews_", "ratings_")) or file.startswith(interactions):
             (source / file).symlink_to(raw.resolve() / file)
-    if encoder == STAND_IN:
-        setattr(shared, "encode_texts", _zeros)  # noqa: B010
-        setattr(own, "find_model", Path)  # noqa: B010
-    start = time.perf_counter()
-    folder = prepare_amazon("electronics", out, source=source, text_encoder=encoder)
-    seconds = time.perf_counter() - start
+    with ExitStack() as stack:
+        if encoder == STAND_IN:
+            stack.enter_context(mock.patch("bm3_pyg.data.steps.encode_texts", _zeros))
+            stack.enter_context(mock.patch("bm3_pyg.data.amazon.prepare.find_model", Path))
+        start = time.perf_counter()
+        folder = prepare_amazon("electronics", out, source=source, text_encoder=encoder)
+        seconds = time.perf_counter() - start
     card = read_card(folder)
     return {
         "interactions from": interactions,

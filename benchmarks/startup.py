@@ -42,13 +42,13 @@ COMMANDS = {
 
 def cpu_seconds(command: Sequence[str], folder: Path, repeats: int) -> float:
     """Median CPU seconds, of user and system, of a command and what it starts."""
-    found = []
+    seconds = []
     for _ in range(repeats):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return statistics.median(found)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return statistics.median(seconds)
 
 
 def main() -> None:
