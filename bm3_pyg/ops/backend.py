@@ -32,19 +32,19 @@ def backend_for(x: Tensor) -> str:
     Raises:
         ConfigError: if ``BM3_KERNELS`` is unknown or asks for a package that is not installed.
     """
-    asked = os.environ.get("BM3_KERNELS", "auto")
-    if asked not in BACKENDS:
-        raise ConfigError(f"BM3_KERNELS: got {asked!r}, {nearest(asked, BACKENDS)}")
-    if asked in ("numba", "triton", "torch_sparse") and not _installed(asked):
-        raise ConfigError(f"BM3_KERNELS: got {asked!r}, but the package {asked} is not installed")
-    if asked in ("torch", "torch_sparse"):
-        return asked
+    setting = os.environ.get("BM3_KERNELS", "auto")
+    if setting not in BACKENDS:
+        raise ConfigError(f"BM3_KERNELS: got {setting!r}, {nearest(setting, BACKENDS)}")
+    if setting in ("numba", "triton", "torch_sparse") and not _installed(setting):
+        raise ConfigError(f"BM3_KERNELS: got {setting!r}, but the package {setting} is not installed")
+    if setting in ("torch", "torch_sparse"):
+        return setting
     if torch.compiler.is_compiling():
         return "torch"
     if x.dtype not in (torch.float32, torch.float64):
         return "torch"
-    interpreted = asked == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
-    if interpreted or (x.is_cuda and asked != "numba" and _installed("triton")):
+    interpreted = setting == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
+    if interpreted or (x.is_cuda and setting != "numba" and _installed("triton")):
         return "triton"
     return "numba" if x.is_cpu and _compiles() else "torch"
 

@@ -150,8 +150,8 @@ def _interactions(edge_index: Any, num_users: int, num_items: int) -> tuple[Tens
         shape, (users, items) = tuple(edge_index.shape), edge_index.to_sparse_coo().coalesce().indices()
     elif isinstance(edge_index, Tensor):
         if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
-            found = f"{edge_index.dtype} {list(edge_index.shape)}"
-            raise DataError(f"edge_index: got {found}, expected an integer tensor [2, E]")
+            kind = f"{edge_index.dtype} {list(edge_index.shape)}"
+            raise DataError(f"edge_index: got {kind}, expected an integer tensor [2, E]")
         shape, (users, items) = (num_users, num_items), edge_index
     else:
         raise DataError(f"edge_index: got {type(edge_index).__name__}, expected a tensor [2, E] or a sparse matrix")

@@ -81,11 +81,11 @@ def _halves(ids: Tensor, weight: float) -> tuple[Half, Half]:
     """The matrix whose row i is weight / n at the n places ``ids`` [I, n] of i, and its transpose."""
     count, each = ids.shape
     share = torch.full((count,), weight / max(1, each), dtype=torch.float64, device=ids.device)
-    one = torch.ones_like(share)
+    ones = torch.ones_like(share)
     targets = ids.flatten()
     indptr = torch.arange(count + 1, device=ids.device) * each
     sources = targets.argsort(stable=True) // max(1, each)
-    return Half(indptr, targets, share, one), Half(offsets(targets.bincount(minlength=count)), sources, one, share)
+    return Half(indptr, targets, share, ones), Half(offsets(targets.bincount(minlength=count)), sources, ones, share)
 
 
 class _Smooth(torch.autograd.Function):

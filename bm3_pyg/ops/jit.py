@@ -1,4 +1,4 @@
-"""The one decorator of the loops that numba compiles: kept in numba's cache where there is one, else compiled anew."""
+"""The decorator of the loops that numba compiles: kept in numba's cache where it can be, else compiled anew."""
 
 from __future__ import annotations
 

@@ -24,8 +24,9 @@ class DeferredAdam(torch.optim.Optimizer):
     (:mod:`bm3_pyg.optim.rows` has the equations). Results are those of ``torch.optim.Adam`` but for rounding. A table
     takes no part in steps for which it has no gradient, as in ``torch.optim.Adam``.
 
-    Building the optimizer attaches it to the tables: their gradients become
-    :class:`~bm3_pyg.optim.row_gradient.RowGradient`, and all reads show rows up to date. ``state_dict()`` holds each
+    Building the optimizer attaches it to the tables, as only it knows what their rows are owed: it is asked whenever
+    they are read, and their gradients become :class:`~bm3_pyg.optim.row_gradient.RowGradient`. What the model computes
+    stays the same, and :meth:`detach` undoes it. ``state_dict()`` holds each
     table's rows as stored, with the moves owed, so
     ``{"model": model.state_dict(), "optimizer": optimizer.state_dict()}`` resumes bit for bit (load the model first)
     where type of processor, versions, threads and kernels are the same; ``model.state_dict()`` alone, whose rows are up
@@ -222,7 +223,7 @@ def build_optimizer(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer
     """Adam for ``model``: :class:`DeferredAdam` if it has trainable row tables, else fused ``torch.optim.Adam``.
 
     Raises:
-        ConfigError: a parameter is in half precision.
+        ConfigError: a parameter cannot be trained; see :func:`check_trainable`.
     """
     check_trainable(model)
     tables = [module for module in model.modules() if isinstance(module, RowTable) and module.stored.requires_grad]
@@ -231,7 +232,8 @@ def build_optimizer(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer
 
 
 def check_trainable(model: nn.Module) -> None:
-    """Raise :class:`ConfigError` if a parameter to train cannot be: Adam's small moves are lost in half precision."""
+    """Raise :class:`ConfigError` if a parameter to train is an inference tensor, or in half precision, which loses
+    Adam's small moves."""
     for name, param in model.named_parameters():
         if param.requires_grad and param.is_inference():
             raise ConfigError(f"{name}: was made under torch.inference_mode, expected a model made outside of it")

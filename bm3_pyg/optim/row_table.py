@@ -39,10 +39,11 @@ class Deferral(Protocol):
 class RowTable(nn.Module):
     """A table [N, d] read by rows.
 
-    :meth:`gather`, :meth:`project`, ``.weight``, ``state_dict()`` and copies always show rows that are up to date.
-    They do so without writing, but for ``.weight``, which writes owed moves back first (see :meth:`flush`); where the
-    shape is all you need, use :attr:`shape`. ``parameters()`` hands out the stored rows as they are: call :meth:`flush`
-    before reading values through it.
+    :meth:`gather`, :meth:`project`, :meth:`iter_rows`, ``state_dict()`` and copies show rows up to date, and write
+    nothing. ``.weight`` is the parameter itself, to be read, differentiated or changed in place, so it must be up to
+    date where it lies: while an optimizer owes moves to rows, reading ``.weight`` writes them (see :meth:`flush`; no
+    value changes, and later training only in rounding). :attr:`shape` and :attr:`stored` write nothing;
+    ``parameters()`` hands out :attr:`stored` too, so call :meth:`flush` before reading values through it.
 
     Args:
         weight: [N, d], not copied; float32 or float64 if trainable, else of any dtype and possibly memory-mapped.
@@ -129,6 +130,7 @@ class RowTable(nn.Module):
         return f"{self.shape[0]}, {self.shape[1]}, trainable={self.trainable}"
 
     def __getattr__(self, name: str) -> Any:
+        """Parameters and buffers, ``weight`` up to date."""
         if name == "weight" and self.__dict__.get("deferral") is not None:
             self.flush()
         return super().__getattr__(name)

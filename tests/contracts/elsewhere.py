@@ -6,7 +6,7 @@ a GPU. Unlike PyTorch's fake tensors these have values, so whatever depends on v
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from bm3_pyg.optim.row_gradient import RowGradient
 
@@ -53,14 +52,14 @@ class Remote(Tensor):
 
 class Elsewhere(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(isinstance(value, RowGradient) for value in tree_flatten(args)[0]):
+        if any(isinstance(value, RowGradient) for value in leaves(args)):
             with self:  # what it makes is elsewhere too
                 return RowGradient.__torch_dispatch__(func, types, args, kwargs)
         return run(func, args, kwargs or {})
 
 
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    tensors = [value for value in tree_flatten((args, kwargs))[0] if isinstance(value, Tensor)]
+    tensors = [value for value in leaves((args, kwargs)) if isinstance(value, Tensor)]
     remote = any(isinstance(value, Remote) for value in tensors)
     if kwargs.get("device") is not None:
         remote = torch.device(kwargs["device"]).type in ("cuda", "meta")  # what PyTorch's own C++ takes it for
@@ -76,11 +75,28 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if func is aten.copy_.default:
         args[0].inside.copy_(inside(args[1])) if isinstance(args[0], Remote) else args[0].copy_(inside(args[1]))
         return args[0]
-    found = func(*tree_map(inside, args), **tree_map(inside, kwargs))
+    found = func(*mapped(inside, args), **mapped(inside, kwargs))
     if func is aten._local_scalar_dense.default or not remote:
         return found
     own = {id(value.inside): value for value in tensors if isinstance(value, Remote)}
-    return tree_map(lambda value: own.get(id(value), Remote(value)) if isinstance(value, Tensor) else value, found)
+    return mapped(lambda value: own.get(id(value), Remote(value)) if isinstance(value, Tensor) else value, found)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """What lists, tuples and dictionaries hold; several times faster than PyTorch's ``tree_flatten``."""
+    if isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
+def mapped(function: Callable[[Any], Any], value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(mapped(function, item) for item in value)
+    if isinstance(value, dict):
+        return {key: mapped(function, item) for key, item in value.items()}
+    return function(value)
 
 
 def inside(value: Any) -> Any:
