@@ -26,11 +26,12 @@ class DeferredAdam(torch.optim.Optimizer):
 
     Building the optimizer attaches it to the tables, as only it knows what their rows are owed: it is asked whenever
     they are read, and their gradients become :class:`~bm3_pyg.optim.row_gradient.RowGradient`. What the model computes
-    stays the same, and :meth:`detach` undoes it. ``state_dict()`` holds each
-    table's rows as stored, with the moves owed, so
-    ``{"model": model.state_dict(), "optimizer": optimizer.state_dict()}`` resumes bit for bit (load the model first)
-    where type of processor, versions, threads and kernels are the same; ``model.state_dict()`` alone, whose rows are up
-    to date, is what to evaluate. Saving changes nothing.
+    stays the same, and :meth:`detach` undoes it.
+
+    ``state_dict()`` holds each table's rows as stored, with the moves owed, so ``{"model": model.state_dict(),
+    "optimizer": optimizer.state_dict()}`` resumes bit for bit (load the model first) where type of processor, versions,
+    threads and kernels are the same; ``model.state_dict()`` alone, whose rows are up to date, is what to evaluate.
+    Saving changes nothing.
 
     Args:
         params: parameters or parameter groups, the tables' weights among them.
