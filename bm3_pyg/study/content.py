@@ -5,6 +5,8 @@ Metrics are named as everywhere, ``recall@20``; all figures are unrounded and me
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -168,22 +170,25 @@ class Report:
     """What a reader must know first: missing seeds, failed runs, more than one dataset or protocol."""
 
     def plain(self) -> dict[str, Any]:
-        """As JSON can hold it."""
-        return {"schema": 1, **asdict(self)}
+        """As JSON can hold it, which has no word for infinite and undefined numbers: null."""
+        return {"schema": 1, **_mapped(_finite, asdict(self))}
 
     def printable(self) -> Report:
         """The same in :func:`~bm3_pyg.escape.printable` text, whatever is in names and labels."""
-        report: Report = _printable(self)
+        report: Report = _mapped(lambda value: escape.printable(value) if isinstance(value, str) else value, self)
         return report
 
 
-def _printable(value: Any) -> Any:
-    if isinstance(value, str):
-        return escape.printable(value)
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _mapped(change: Callable[[Any], Any], value: Any) -> Any:
+    """``value`` with every key and every plain value in it changed."""
     if isinstance(value, dict):
-        return {_printable(key): _printable(inner) for key, inner in value.items()}
+        return {change(key): _mapped(change, inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(map(_printable, value))
+        return type(value)(_mapped(change, inner) for inner in value)
     if is_dataclass(value) and not isinstance(value, type):
-        return replace(value, **{field.name: _printable(getattr(value, field.name)) for field in fields(value)})
-    return value
+        return replace(value, **{field.name: _mapped(change, getattr(value, field.name)) for field in fields(value)})
+    return change(value)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.files import write_text
@@ -31,7 +29,7 @@ def write_report(report: Report, out: str | Path) -> list[Path]:
     texts = {
         out: html_report(report),
         out.with_suffix(".md"): markdown_report(report),
-        out.with_suffix(".json"): json.dumps(_finite(report.plain()), indent=1, allow_nan=False) + "\n",
+        out.with_suffix(".json"): json.dumps(report.plain(), indent=1, allow_nan=False) + "\n",
         out.with_suffix(".tex"): latex_report(report),
     }
     for path, text in texts.items():
@@ -48,12 +46,3 @@ def html_report(report: Report) -> str:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("bm3_pyg.study").joinpath("template.html").read_text(encoding="utf-8"))
     return template.render(document=document(report)) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no word for infinite and undefined numbers: null."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return list(map(_finite, value))
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -107,15 +107,9 @@ def read_sweep(out: Path) -> Sweep:
         RunError: the folder holds none.
     """
     plain = read_sweep_file(out / "sweep.yaml")
+    del plain["schema"]
     settings = tuple(Setting(**{**setting, "settings": tuple(setting["settings"])}) for setting in plain["settings"])
-    return Sweep(
-        plain["source"],
-        settings,
-        tuple(plain["seeds"]),
-        tuple(plain["fixed"]),
-        plain["device"],
-        plain.get("arguments", {}),
-    )
+    return Sweep(**{**plain, "settings": settings, "seeds": tuple(plain["seeds"]), "fixed": tuple(plain["fixed"])})
 
 
 def settings_for(
