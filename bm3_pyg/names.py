@@ -35,6 +35,9 @@ MODELS: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Every model by its name in ``config.yaml`` and for ``bm3 train --model``: its file and class."""
 
+SELECTION = "recall@20"
+"""The validation metric that epochs and settings are selected by."""
+
 SPLITS = ("train", "val", "test")
 """The parts of a dataset's interactions; their codes are 0, 1 and 2."""
 
@@ -182,7 +185,7 @@ def _imported(name: str) -> ModuleType:
         if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
             raise ConfigError(f"model: no module {error.name!r} in the current folder or on Python's path") from None
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
-        place = next((f"{one.filename}, line {one.lineno}: " for one in frames if "importlib" not in one.filename), "")
+        place = next((f"{at.filename}, line {at.lineno}: " for at in frames if "importlib" not in at.filename), "")
         raise ConfigError(
             f"model: module {name!r} cannot be imported: {place}{type(error).__name__}: {one_line(error)}"
         ) from error
@@ -212,7 +215,7 @@ def model_options(model: str) -> tuple[Option, ...]:
 def keyword_options(cls: type) -> dict[str, Any]:
     """The keyword-only arguments of a class's constructor with their defaults: what its options are."""
     parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
-    return {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+    return {key.name: key.default for key in parameters if key.kind is key.KEYWORD_ONLY}
 
 
 @cache
@@ -271,6 +274,6 @@ def _meanings(docstring: str) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    text = re.sub(r":(?:class|func|mod|meth):`~?([^`]*)`", lambda found: found[1].rpartition(".")[2], text)
-    text = re.sub(r":math:`([^`]*)`", lambda found: found[1].replace("\\", ""), text)
+    text = re.sub(r":(?:class|func|mod|meth):`~?([^`]*)`", lambda match: match[1].rpartition(".")[2], text)
+    text = re.sub(r":math:`([^`]*)`", lambda match: match[1].replace("\\", ""), text)
     return text.replace("``", "")

@@ -94,7 +94,6 @@ def test_no_import_leads_up() -> None:
     assert rises(imports_within(PACKAGE)) == []
 
 
-@pytest.mark.xfail(reason="models/bm3 and models/bm3_lightgcn")
 def test_no_circle_of_imports() -> None:
     imports = imports_within(PACKAGE)
     assert circle({module: others - {module} for module, others in imports.items()}) == []

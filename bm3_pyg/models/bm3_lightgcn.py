@@ -243,8 +243,8 @@ class BM3LightGCN(nn.Module):
     def _graph(self, edge_index: Any) -> Graph:
         """The normalised graph on the parameters' device, made anew only where ``edge_index`` is new or was changed."""
         if not isinstance(edge_index, Tensor) and not is_sparse(edge_index):
-            found = type(edge_index).__name__
-            raise DataError(f"edge_index: got {found}, expected a tensor [2, E] or a sparse matrix")
+            kind = type(edge_index).__name__
+            raise DataError(f"edge_index: got {kind}, expected a tensor [2, E] or a sparse matrix")
         device, version = self.bm3.user_embedding.device, _version(edge_index)
         remembered = self._graphs.get(edge_index)
         if remembered is not None and remembered[:2] == (device, version):
@@ -264,8 +264,8 @@ class BM3LightGCN(nn.Module):
         """Users [E] and items [E], each from 0, of columns that join a user and an item in either order."""
         num_users, num_nodes = self.bm3.num_users, self.num_nodes
         if ids.dim() != 2 or ids.size(0) != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
-            found = f"{ids.dtype} {list(ids.shape)}"
-            raise DataError(f"{name}: got {found}, expected integer node ids [2, E]")
+            kind = f"{ids.dtype} {list(ids.shape)}"
+            raise DataError(f"{name}: got {kind}, expected integer node ids [2, E]")
         low, high = ids.long().aminmax(dim=0)
         wrong = (low < 0) | (low >= num_users) | (high < num_users) | (high >= num_nodes)
         if wrong.any():

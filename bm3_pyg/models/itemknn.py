@@ -117,9 +117,10 @@ def nearest_items(graph: Graph, k: int, shrinkage: float, memory_mb: float = 16)
     ids, values = [items.new_empty(0, k)], [root.new_empty(0, k)]
     for block in items.split(max(1, int(memory_mb * 2**20 / 4 / graph.num_items))):
         similarity = _common_users(graph, block).div_(root[block, None] * root + shrinkage)
-        best, found = masked_topk(similarity, max(1, k), CSR(torch.arange(len(block) + 1, device=block.device), block))
+        itself = CSR(torch.arange(len(block) + 1, device=block.device), block)
+        best, similar = masked_topk(similarity, max(1, k), itself)
         values.append(best[:, :k])
-        ids.append(found[:, :k])
+        ids.append(similar[:, :k])
     return torch.cat(ids), torch.cat(values)
 
 

@@ -32,8 +32,8 @@ class Popularity(RecommenderModel):
         super().__init__()
         check_number("num_items", num_items, int, 1, 2**24)
         if edge_index.dim() != 2 or edge_index.size(0) != 2 or edge_index.is_floating_point():
-            found = f"{edge_index.dtype} {list(edge_index.shape)}"
-            raise DataError(f"edge_index: got {found}, expected an integer tensor [2, E]")
+            kind = f"{edge_index.dtype} {list(edge_index.shape)}"
+            raise DataError(f"edge_index: got {kind}, expected an integer tensor [2, E]")
         users, items = edge_index.long()
         if items.numel() and not 0 <= int(items.min()) <= int(items.max()) < num_items:
             wrong = items[(items < 0) | (items >= num_items)][0]

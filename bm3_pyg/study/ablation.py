@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bm3_pyg.study.content import SELECTION, Ablation, Comparison
+from bm3_pyg.names import SELECTION
+from bm3_pyg.study.content import Ablation, Comparison
 from bm3_pyg.study.rows import grouped, settings_of, spreads
 from bm3_pyg.study.runs import Evaluations, Group, SweptRuns
 from bm3_pyg.study.stats import LEVEL, compared

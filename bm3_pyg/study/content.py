@@ -12,8 +12,6 @@ from typing import Any
 
 from bm3_pyg import escape
 
-SELECTION = "recall@20"
-"""The validation metric that epochs and settings are selected by."""
 HEADLINE = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
 """The metrics that everybody reports."""
 _TITLES = {"ndcg": "NDCG", "map": "MAP", "mrr": "MRR", "hitrate": "HitRate"}

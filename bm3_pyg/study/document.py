@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from bm3_pyg.data.prepared import facts
-from bm3_pyg.names import SPLITS
+from bm3_pyg.names import SELECTION, SPLITS
 from bm3_pyg.study import figures
 from bm3_pyg.study.blocks import (
     Block,
@@ -22,7 +22,7 @@ from bm3_pyg.study.blocks import (
     spread_text,
     table,
 )
-from bm3_pyg.study.content import SELECTION, Report, Row, Section
+from bm3_pyg.study.content import Report, Row, Section
 
 
 def document(report: Report) -> Document:

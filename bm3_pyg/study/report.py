@@ -11,8 +11,9 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import describe, same_fingerprint
 from bm3_pyg.eval import ranking_task
+from bm3_pyg.names import SELECTION
 from bm3_pyg.study.ablation import sweep_ablations
-from bm3_pyg.study.content import SELECTION, Report, Section
+from bm3_pyg.study.content import Report, Section
 from bm3_pyg.study.published import published_for
 from bm3_pyg.study.repeat import commands_of, environment_of
 from bm3_pyg.study.rows import curves, grouped, model_title, row_of, spread

@@ -11,7 +11,8 @@ from typing import Any
 
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.models import MODELS, model_named
-from bm3_pyg.study.content import SELECTION, Curve, Row, Spread
+from bm3_pyg.names import SELECTION
+from bm3_pyg.study.content import Curve, Row, Spread
 from bm3_pyg.study.runs import Group, Run
 from bm3_pyg.train.settings import TrainConfig
 

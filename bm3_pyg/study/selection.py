@@ -15,7 +15,8 @@ from tabulate import tabulate
 from bm3_pyg.errors import RunError
 from bm3_pyg.escape import markdown
 from bm3_pyg.files import write_text
-from bm3_pyg.study.content import HEADLINE, SELECTION, metric_title
+from bm3_pyg.names import SELECTION
+from bm3_pyg.study.content import HEADLINE, metric_title
 from bm3_pyg.study.search import Setting, Sweep
 from bm3_pyg.train.run_files import Result, RunFiles, is_finished, read_error
 

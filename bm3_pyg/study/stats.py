@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from bm3_pyg.errors import ConfigError
+from bm3_pyg.names import SELECTION
 from bm3_pyg.study.content import HEADLINE, Comparison, Row, Stratum
 from bm3_pyg.study.runs import Evaluations, Group
 
@@ -71,7 +72,7 @@ def all_strata(groups: Sequence[Group], evaluations: Evaluations) -> list[Stratu
         _add(by_name, "cold", hits.filter(pl.col("stratum") == "0"), group.label)
         _add(by_name, "item popularity", hits.filter(pl.col("stratum") != "0"), group.label)
     order = {"user activity": 0, "item popularity": 1, "cold": 2}
-    return sorted(by_name.values(), key=lambda stratum: (order[stratum.group], stratum.metric != "recall@20"))
+    return sorted(by_name.values(), key=lambda stratum: (order[stratum.group], stratum.metric != SELECTION))
 
 
 def beyond(groups: Sequence[Group], evaluations: Evaluations) -> dict[str, dict[str, float]]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.files import writing
+from bm3_pyg.names import SELECTION
 
 LINE_SECONDS = 5.0
 
@@ -43,9 +44,9 @@ class Progress:
     def epoch(self, record: dict[str, Any], best_epoch: int, best: dict[str, float]) -> None:
         summary = f"loss {record['loss']['total']:.4f}"
         if "val" in record:
-            summary += f"  val recall@20 {record['val']['recall@20']:.4f}"
+            summary += f"  val recall@20 {record['val'][SELECTION]:.4f}"
         if best:
-            summary += f"  best {best['recall@20']:.4f} (epoch {best_epoch})"
+            summary += f"  best {best[SELECTION]:.4f} (epoch {best_epoch})"
         self.bar.set_postfix_str(summary, refresh=False)
         self.bar.update(1)
         self.line = f"epoch {record['epoch']:>4}/{self.max_epochs}  {summary}  {record['train_seconds']:.2f} s"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from bm3_pyg.data.content import file_sha256
 from bm3_pyg.errors import ConfigError, RunError, one_line
 from bm3_pyg.files import check_new_folder
-from bm3_pyg.names import MODELS
+from bm3_pyg.names import MODELS, SELECTION
 from bm3_pyg.train import plain
 from bm3_pyg.train.plain import (
     SCHEMA,
@@ -59,13 +59,13 @@ METRICS = mapping(
         "model": text,
         "seed": integer(0, 1 << 32),
         "best_epoch": integer(),
-        "val": figures("recall@20"),
+        "val": figures(SELECTION),
         "test": figures("recall@10", "recall@20", "ndcg@10", "ndcg@20"),
     }
 )
 RECORD = mapping(
     {"epoch": integer(), "loss": mapping_of(number()), "train_seconds": number(0)},
-    {"val": figures("recall@20"), "eval_seconds": number(0), "peak_memory_mb": number(0)},
+    {"val": figures(SELECTION), "eval_seconds": number(0), "peak_memory_mb": number(0)},
 )
 SEAL = mapping({"schema": plain.exactly(SCHEMA), "files": mapping_of(text)})
 SETTING = mapping({"model": text, "settings": listing(text), "corrupt": maybe(text), "label": string})

@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bm3_pyg.names import SELECTION
 from bm3_pyg.train.checkpoint import load_weights
 from bm3_pyg.train.run import RunFolder
-
-SELECTION = "recall@20"
 
 
 class Selection:
