@@ -11,9 +11,8 @@ from pathlib import Path
 from bm3_pyg import BM3Error, TrainConfig, load_dataset
 from bm3_pyg.data import modalities
 from bm3_pyg.study import metrics_table
-from bm3_pyg.study.content import Published
+from bm3_pyg.study.content import HEADLINE, Published
 from bm3_pyg.study.published import PUBLISHED, PublishedData
-from bm3_pyg.study.tables import HEADLINE
 from bm3_pyg.train.settings import build_model, split_settings
 
 Metrics = dict[str, float]
