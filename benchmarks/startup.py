@@ -25,7 +25,7 @@ IMPORTS = {
     "PyTorch": "import torch",
     "PyTorch Geometric, as it imports itself": "import torch_geometric",
     "PyTorch Geometric, as commands import it": LATE + "import torch_geometric",
-    "all that recommending takes": LATE + "import bm3_pyg.serving.lists, bm3_pyg.train.run",
+    "all that recommending takes": LATE + "import bm3_pyg.serving.lists, bm3_pyg.train.loading",
     "all that training takes": LATE + "import bm3_pyg.train.loop; import torch; "
     "torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])",
 }

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from bm3_pyg.models.bm3_lightgcn import BM3LightGCN
     from bm3_pyg.optim.deferred_adam import build_optimizer
     from bm3_pyg.serving.top_k import recommend
+    from bm3_pyg.train.loading import load_run
     from bm3_pyg.train.loop import fit
-    from bm3_pyg.train.run import load_run
     from bm3_pyg.train.settings import TrainConfig
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ __getattr__, __dir__ = lazily(
         "evaluate": "bm3_pyg.eval.ranking",
         "fit": "bm3_pyg.train.loop",
         "load_dataset": "bm3_pyg.data.load",
-        "load_run": "bm3_pyg.train.run",
+        "load_run": "bm3_pyg.train.loading",
         "recommend": "bm3_pyg.serving.top_k",
     },
 )

@@ -13,7 +13,7 @@ _BARE = frozenset(b"\\'") | frozenset(range(32)) | frozenset(range(127, 256))
 def printable(text: str) -> str:
     """``text`` with control characters, marks of writing direction and lone surrogates as Python escapes them; line
     ends and tabs stay."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def markdown(text: str) -> str:

@@ -20,7 +20,7 @@ from bm3_pyg.files import atomic_file, locked_folder
 from bm3_pyg.models import model_named
 from bm3_pyg.study.search import Setting, Sweep, read_sweep
 from bm3_pyg.study.selection import Outcome, error_file, outcomes
-from bm3_pyg.train.run import load_run
+from bm3_pyg.train.loading import load_run
 from bm3_pyg.train.run_files import Result, RunFiles, is_finished, is_run, is_sweep, read_error
 
 

@@ -21,7 +21,7 @@ MODEL = mapping({"name": text, "options": mapping_of(plain.option)})
 def read_best(path: Path, device: torch.device) -> dict[str, Any]:
     """The selected weights; see :meth:`bm3_pyg.train.run_files.RunFiles.best`."""
     check = mapping(
-        {"schema": plain.exactly(SCHEMA), "fingerprint": text, "epoch": integer(), "model": mapping_of(_anything)},
+        {"schema": plain.exactly(SCHEMA), "fingerprint": text, "epoch": integer(), "model": mapping_of(plain.anything)},
         {"settings": MODEL},
     )
     return dict(check(load_checkpoint(path, device), str(path)))
@@ -44,8 +44,8 @@ def read_last(path: Path, device: torch.device) -> dict[str, Any]:
     check = mapping(
         {
             "schema": plain.exactly(SCHEMA),
-            "model": mapping_of(_anything),
-            "optimizer": _anything,
+            "model": mapping_of(plain.anything),
+            "optimizer": plain.anything,
             "state": state,
             "rng": _bytes,
         },
@@ -56,13 +56,13 @@ def read_last(path: Path, device: torch.device) -> dict[str, Any]:
             "settings": mapping({"model": MODEL, "train": mapping_of(plain.scalar)}),
         },
     )
-    found = dict(check(load_checkpoint(path, device), str(path)))
-    now = found["state"]
-    if (now["step"] == 0) != (now["order"] is None) or (now["step"] == 0) != (not now["sums"]):
-        raise RunError(f"{path}: state: step {now['step']} does not go with its order and sums of losses")
-    if now["best_epoch"] > now["epoch"]:
-        raise RunError(f"{path}: state: best_epoch {now['best_epoch']} is after epoch {now['epoch']}")
-    return found
+    last = dict(check(load_checkpoint(path, device), str(path)))
+    at = last["state"]
+    if (at["step"] == 0) != (at["order"] is None) or (at["step"] == 0) != (not at["sums"]):
+        raise RunError(f"{path}: state: step {at['step']} does not go with its order and sums of losses")
+    if at["best_epoch"] > at["epoch"]:
+        raise RunError(f"{path}: state: best_epoch {at['best_epoch']} is after epoch {at['epoch']}")
+    return last
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
@@ -103,9 +103,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any], path: Path) -> No
     if other := sorted(own.keys() ^ weights.keys()):
         raise RunError(f"{path}: {shown(other[0])} is {'missing' if other[0] in own else 'no weight of the model'}")
     for name, value in weights.items():
-        found, expected = _described(value), _described(own[name])
-        if found != expected:
-            raise RunError(f"{path}: does not fit the model ({name} is {found}, expected {expected})")
+        saved, expected = _described(value), _described(own[name])
+        if saved != expected:
+            raise RunError(f"{path}: does not fit the model ({name} is {saved}, expected {expected})")
         if not _is_finite(value) and _is_finite(own[name]):
             raise RunError(f"{path}: {name}: got NaN or infinity, expected finite numbers")
     try:
@@ -116,9 +116,9 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any], path: Path) -> No
 
 def match_precision(model: nn.Module, weights: Mapping[str, Any]) -> None:
     """Give ``model`` the precision that all ``weights`` have, where it has another throughout."""
-    found = _precisions(weights)
-    if len(found) == len(_precisions(model.state_dict())) == 1:
-        model.to(found.pop())
+    precisions = _precisions(weights)
+    if len(precisions) == len(_precisions(model.state_dict())) == 1:
+        model.to(precisions.pop())
 
 
 def _precisions(weights: Mapping[str, Any]) -> set[torch.dtype]:
@@ -171,13 +171,9 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Any, steps: int, pa
 
 def _groups(saved: Mapping[str, Any], count: int, where: str) -> list[Any]:
     groups = saved["param_groups"]
-    if not isinstance(groups, list) or len(groups) != count or not all(isinstance(one, dict) for one in groups):
+    if not isinstance(groups, list) or len(groups) != count or not all(isinstance(group, dict) for group in groups):
         plain.fault(f"{where}: param_groups", groups, f"a list of {count}")
     return groups
-
-
-def _anything(value: Any, where: str) -> Any:
-    return value
 
 
 def _tensor(words: str, sound: Check) -> Check:

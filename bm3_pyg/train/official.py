@@ -98,8 +98,8 @@ def import_checkpoint(
     Raises:
         RunError: if the checkpoint cannot be read, does not fit ``data``, or ``out`` exists.
     """
-    weights, told = read_official_checkpoint(path)
-    model = BM3.from_data(data, **{**told, **(options or {})})
+    weights, recorded = read_official_checkpoint(path)
+    model = BM3.from_data(data, **{**recorded, **(options or {})})
     model.load_official_state_dict(weights, names or OFFICIAL_NAMES)
     config = config or TrainConfig()
     check_not_in_use(out)

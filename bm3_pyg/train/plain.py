@@ -39,8 +39,7 @@ def require_file(path: Path, limit: float = math.inf) -> None:
     try:
         status = path.stat()
     except FileNotFoundError:
-        found = "a link to nothing" if path.is_symlink() else "no such file"
-        raise RunError(f"{path}: {found}") from None
+        raise RunError(f"{path}: {'a link to nothing' if path.is_symlink() else 'no such file'}") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror})") from error
     if not stat.S_ISREG(status.st_mode):
@@ -74,9 +73,9 @@ def parse_yaml(text: str, where: str) -> Any:
         raise RunError(f"{where}: not YAML ({one_line(error)})") from None
 
 
-def fault(where: str, found: object, expected: str) -> NoReturn:
+def fault(where: str, value: object, expected: str) -> NoReturn:
     """Raise the :class:`RunError` of a wrong value."""
-    raise RunError(f"{where}: got {short(found)}, expected {expected}")
+    raise RunError(f"{where}: got {short(value)}, expected {expected}")
 
 
 def short(value: object) -> str:
@@ -121,6 +120,10 @@ def number(low: float = -math.inf, high: float = math.inf) -> Check:
     return check
 
 
+def anything(value: Any, where: str) -> Any:
+    return value
+
+
 def boolean(value: Any, where: str) -> Any:
     return value if isinstance(value, bool) else fault(where, value, "true or false")
 
@@ -157,7 +160,7 @@ def listing(check: Check) -> Check:
     def checked(value: Any, where: str) -> Any:
         if not isinstance(value, list):
             fault(where, value, "a list")
-        return [check(one, f"{where}: number {place}") for place, one in enumerate(value, 1)]
+        return [check(element, f"{where}: number {place}") for place, element in enumerate(value, 1)]
 
     return checked
 
@@ -170,8 +173,8 @@ def mapping_of(check: Check, name: str = "") -> Check:
             if name and not re.fullmatch(name, key):
                 raise RunError(f"{where}: unknown key {short(key)}")
         return {
-            key: check(one, f"{where}: {key if key.isprintable() and len(key) < 60 else shown(key)}")
-            for key, one in value.items()
+            key: check(own, f"{where}: {key if key.isprintable() and len(key) < 60 else shown(key)}")
+            for key, own in value.items()
         }
 
     return checked
@@ -190,7 +193,7 @@ def mapping(required: Mapping[str, Check], optional: Mapping[str, Check] | None 
                 raise RunError(f"{where}: unknown key {short(key)}, {nearest(key[:60], known)}")
         if missing := [key for key in required if key not in keys]:
             raise RunError(f"{where}: no key {missing[0]!r}, expected {', '.join(required)}")
-        return {key: known[key](one, f"{where}: {key}") for key, one in value.items()}
+        return {key: known[key](own, f"{where}: {key}") for key, own in value.items()}
 
     return checked
 

@@ -1,4 +1,4 @@
-"""A run's folder: what is written when, and how it is read back.
+"""A run's folder: what is written when, and what a kill leaves.
 
 ======== =================================================================================================
 when     what is written, in this order
@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,9 +38,9 @@ import yaml
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data import load_dataset, modalities, same_fingerprint
+from bm3_pyg.data import modalities
 from bm3_pyg.data.content import file_sha256
-from bm3_pyg.errors import ConfigError, RunError, nearest, one_line, shown
+from bm3_pyg.errors import RunError
 from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE
 from bm3_pyg.files import (
     append_text,
@@ -50,15 +49,13 @@ from bm3_pyg.files import (
     locked_folder,
     write_text,
 )
-from bm3_pyg.models import MODELS, model_named, name_of, option_names
-from bm3_pyg.names import is_own
-from bm3_pyg.protocols import trains, unwrapped
-from bm3_pyg.train.checkpoint import load_weights, match_precision
+from bm3_pyg.models import name_of
+from bm3_pyg.protocols import trains
 from bm3_pyg.train.environment import environment
 from bm3_pyg.train.plain import SCHEMA
-from bm3_pyg.train.run_files import SEAL_FILE, RunFiles, check_new_run, is_finished, read_config
-from bm3_pyg.train.same_data import refuse_other_data, told_of
-from bm3_pyg.train.settings import RESUMABLE, TrainConfig, unknown_key
+from bm3_pyg.train.run_files import SEAL_FILE, RunFiles, check_new_run, read_config
+from bm3_pyg.train.same_data import check_same_data, data_record
+from bm3_pyg.train.settings import RESUMABLE, TrainConfig, plain_settings
 
 SPARE = "best-of-last.pt"
 KEPT_FILES = (USERS_FILE, POSITIVES_FILE, BEYOND_FILE)
@@ -94,16 +91,16 @@ class RunFolder:
             RunError: if ``path`` is in use, exists without ``resume``, or holds another run.
             WriteError: if ``path`` cannot be written.
         """
-        told = told_of(data)
-        settings = _settings(model, data, config, told["fingerprint"])
-        here = {**environment(model), **({"command": list(command)} if command else {}), "data": told}
+        record = data_record(data)
+        settings = _settings(model, data, config, record["fingerprint"])
+        here = {**environment(model), **({"command": list(command)} if command else {}), "data": record}
         if resume:
             read_config(path)
         with locked_folder(path):
             if resume:
                 saved = read_config(path)
                 settings["model"]["name"] = name_of(model, saved["model"]["name"])
-                refuse_other_data(path, saved["dataset"], data, told)
+                check_same_data(path, saved["dataset"], data, record)
                 _check_same_settings(saved, settings, str(path))
                 _check_same_kernels(_environment(path), here, path)
                 begun = trains(model) and (path / "best.pt").exists()
@@ -176,7 +173,7 @@ class RunFolder:
             raise
 
     def save_last(self, checkpoint: dict[str, Any]) -> None:
-        settings = _plain({name: self.config[name] for name in ("model", "train")})
+        settings = plain_settings({name: self.config[name] for name in ("model", "train")})
         self._save("last.pt", {"schema": SCHEMA, "settings": settings, **checkpoint})
         (self.path / SPARE).unlink(missing_ok=True)
 
@@ -205,7 +202,7 @@ class RunFolder:
                     shutil.copyfile(best, temporary)
         fingerprint_ = self.config["dataset"]["fingerprint"]
         content = {"schema": SCHEMA, "fingerprint": fingerprint_, "epoch": epoch, "model": weights}
-        self._save("best.pt", {**content, "settings": _plain(self.config["model"])})
+        self._save("best.pt", {**content, "settings": plain_settings(self.config["model"])})
 
     def load_best(self, device: torch.device, epoch: int) -> dict[str, Tensor]:
         """The weights of best.pt, which must be those of ``epoch``."""
@@ -245,106 +242,6 @@ class RunFolder:
             torch.save(content, temporary)
 
 
-def load_run(
-    run: str | Path,
-    *,
-    data: HeteroData | None = None,
-    device: torch.device | str = "cpu",
-    model: nn.Module | None = None,
-    **options: Any,
-) -> tuple[Any, HeteroData]:
-    """The trained model and the dataset of a run directory.
-
-    A model called ``module:Class`` is imported, from the current folder or Python's path.
-
-    Args:
-        run: the directory.
-        data: the dataset, where it is not to be loaded from where it was.
-        device: where the model goes.
-        model: what the weights are loaded into, for a class that cannot be imported, as one
-            of a script; by default a model is built as config.yaml says.
-        options: constructor options that a file cannot hold, such as ``encoder``.
-
-    Raises:
-        RunError: if the directory is not a run with weights, its model was trained on another dataset, config.yaml
-            names another model or option than there are, or its files do not go together. That a run is not finished
-            is logged.
-    """
-    run = Path(run)
-    files = RunFiles(run)
-    config = files.config()
-    if data is None:
-        if not config["dataset"]["source"]:
-            raise RunError(f"{run}: trained on a dataset that was not loaded from a file; pass it as data")
-        data = load_dataset(**config["dataset"]["source"])
-    refuse_other_data(run, config["dataset"], data)
-    best = files.best(torch.device("cpu"))
-    _check_best(best, config, files)
-    if not is_finished(run):
-        found = f"not finished; its best weights so far are those of epoch {best['epoch']}"
-        logging.getLogger("bm3_pyg.runs").warning("%s: %s", run, found)
-    name = config["model"]["name"]
-    if model is None:
-        if name not in MODELS and not is_own(name):
-            wrong = f"model: got {name!r}, {nearest(name, MODELS)}"
-            raise RunError(f"{run / 'config.yaml'}: {wrong}; if it is a class of your own, pass one as model")
-        model = _build(config["model"], data, run / "config.yaml", options)
-    else:
-        model = unwrapped(model)
-        if name_of(model, name) != name:
-            raise RunError(f"{run}: trained with {name}, got a {name_of(model)}")
-    assert model is not None
-    if "settings" in best:
-        _check_trained_with(best["settings"], name, model, files.path)
-    match_precision(model, best["model"])
-    load_weights(model, best["model"], run / "best.pt")
-    return model.to(device), data
-
-
-def _check_best(best: dict[str, Any], config: dict[str, Any], files: RunFiles) -> None:
-    """Raise :class:`RunError` unless best.pt is what config.yaml and metrics.json speak of."""
-    path, section = files.path / "best.pt", config["model"]
-    if not same_fingerprint(best["fingerprint"], config["dataset"]["fingerprint"]):
-        raise RunError(f"{path}: trained on another dataset than config.yaml names")
-    width = section["options"].get("embedding_dim")  # before anything of that size is made
-    if width is not None and not any(width in getattr(weights, "shape", ()) for weights in best["model"].values()):
-        raise RunError(f"{path}: does not fit config.yaml (no weights of embedding_dim {width})")
-    if is_finished(files.path):
-        files.check_epoch(best["epoch"])
-
-
-def _build(section: dict[str, Any], data: HeteroData, path: Path, given: dict[str, Any]) -> Any:
-    """The untrained model that a configuration's ``model`` section describes; ``given`` options go before its own.
-
-    Options it does not name have their defaults.
-    """
-    try:
-        known = option_names(section["name"])
-        if not isinstance(section["options"], dict):
-            raise ConfigError(f"options: got {section['options']!r}, expected a mapping")
-        chosen = {**section["options"], **given}
-        for key in chosen:
-            if key not in known:
-                raise ConfigError(unknown_key(str(key), section["name"], known))
-        if isinstance(chosen.get("encoder"), str):
-            raise RunError(f"{path.parent}: trained with the encoder {chosen['encoder']}; pass one as encoder")
-        return model_named(section["name"]).from_data(data, **chosen)
-    except ConfigError as error:
-        raise RunError(f"{path}: {error}") from error
-
-
-def _check_trained_with(settings: dict[str, Any], name: str, model: Any, run: Path) -> None:
-    """Raise :class:`RunError` if best.pt tells of another model or option than was built from config.yaml."""
-    own = _plain(getattr(model, "options", {}))
-    pairs = [("name", settings["name"], name)]
-    pairs += [(key, value, own.get(key, value)) for key, value in settings["options"].items() if key != "encoder"]
-    for key, trained, found in pairs:
-        if trained != found:
-            raise RunError(
-                f"{run / 'config.yaml'}: model: {key} is {shown(found)}, best.pt was trained with {shown(trained)}"
-            )
-
-
 def _was_evaluated(last: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     """Whether last.pt knows of an evaluation of its last epoch, which history.jsonl may have from just before a kill.
 
@@ -363,14 +260,6 @@ def _environment(run: Path) -> dict[str, Any]:
     return RunFiles(run).environment() if (run / "environment.json").exists() else {}
 
 
-def _plain(settings: Any) -> Any:
-    """Settings as config.yaml gives them back: without tuples and the like."""
-    try:
-        return yaml.safe_load(yaml.safe_dump(settings))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"model: options: expected plain values ({one_line(error)[:200]})") from None
-
-
 def _settings(model: nn.Module, data: HeteroData, config: TrainConfig, fingerprint: str) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -380,17 +269,17 @@ def _settings(model: nn.Module, data: HeteroData, config: TrainConfig, fingerpri
             "fingerprint": fingerprint,
             "modalities": {name: feature.size(1) for name, feature in modalities(data).items()},
         },
-        "model": {"name": name_of(model), "options": _plain(getattr(model, "options", {}))},
+        "model": {"name": name_of(model), "options": plain_settings(getattr(model, "options", {}))},
         "train": asdict(config),
     }
 
 
 def _check_same_kernels(before: dict[str, Any], here: dict[str, Any], path: Path) -> None:
     """The same seed under other kernels is another run; runs older than the record of kernels are taken as they are."""
-    was, found = before.get("kernels"), here["kernels"]
-    if was not in (None, found):
+    was, now = before.get("kernels"), here["kernels"]
+    if was not in (None, now):
         raise RunError(
-            f"{path}: was trained with the kernels {was} on {before.get('device')}, found {found} on {here['device']}; "
+            f"{path}: was trained with the kernels {was} on {before.get('device')}, found {now} on {here['device']}; "
             f"set BM3_KERNELS={was} to go on there"
         )
 

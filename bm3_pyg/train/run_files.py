@@ -93,8 +93,7 @@ class RunFiles:
         path = self.path / "config.yaml"
         if not os.path.lexists(path):
             raise RunError(f"{self.path}: not a run directory (no config.yaml)")
-        found = plain.parse_yaml(self._text("config.yaml", 1 << 20), str(path))
-        config = dict(_config()(found, str(path)))
+        config = dict(_config()(plain.parse_yaml(self._text("config.yaml", 1 << 20), str(path)), str(path)))
         where, model = "train", config["model"]
         try:
             config["train"] = asdict(TrainConfig(**config["train"]))
@@ -199,7 +198,7 @@ class RunFiles:
         ):
             if metrics[key] != expected:
                 raise RunError(f"{path}: {key}: got {metrics[key]!r}, expected {expected!r} as in config.yaml")
-        record = next((one for one in history if one["epoch"] == metrics["best_epoch"]), None)
+        record = next((record for record in history if record["epoch"] == metrics["best_epoch"]), None)
         if record is None:
             raise RunError(f"{path}: best_epoch: got {metrics['best_epoch']}, which history.jsonl does not have")
         if record.get("val", {}) != metrics["val"]:
@@ -255,9 +254,9 @@ class RunFiles:
             self._check_seal(name, hashlib.sha256(raw).hexdigest())
         return raw
 
-    def _check_seal(self, name: str, found: str) -> None:
+    def _check_seal(self, name: str, digest: str) -> None:
         assert self.sealed is not None
-        if found != self.sealed[name]:
+        if digest != self.sealed[name]:
             moved = "; for a dataset that has moved use --data" if name == "config.yaml" else ""
             raise RunError(
                 f"{self.path / name}: changed since the run ended (its SHA-256 is not that in {SEAL_FILE}), expected "
@@ -280,9 +279,9 @@ class RunFiles:
             table = pl.read_parquet(io.BytesIO(raw)) if self.sealed is not None else parse_parquet(raw)
         except (Exception, pl.exceptions.PanicException) as error:  # a damaged file can raise almost anything
             raise RunError(f"{path}: not a whole Parquet file ({one_line(error)[:200]})") from None
-        found = {name: str(dtype) for name, dtype in table.schema.items()}
-        if found != columns:
-            raise RunError(f"{path}: columns {_pairs(found)}, expected {_pairs(columns)}")
+        schema = {name: str(dtype) for name, dtype in table.schema.items()}
+        if schema != columns:
+            raise RunError(f"{path}: columns {_pairs(schema)}, expected {_pairs(columns)}")
         _require(path, len(table) > 0, "at least one row")
         _require(path, sum(table.null_count().row(0)) == 0, "no empty cells")
         _require(path, not any(table[name].is_nan().any() for name in table.columns if "@" in name), "numbers")
@@ -337,15 +336,15 @@ def read_sweep_file(path: Path) -> dict[str, Any]:
         },
         {"arguments": mapping_of(listing(string))},
     )
-    found: dict[str, Any] = check(plain.parse_yaml(plain.to_text(plain.read_bytes(path), path), str(path)), str(path))
+    sweep: dict[str, Any] = check(plain.parse_yaml(plain.to_text(plain.read_bytes(path), path), str(path)), str(path))
     for key in ("settings", "seeds"):
-        values = [str(one) for one in found[key]]
+        values = [str(value) for value in sweep[key]]
         if len(set(values)) < len(values):
             raise RunError(f"{path}: {key}: got one twice, expected different ones")
-    for setting in found["settings"]:
+    for setting in sweep["settings"]:
         if not re.fullmatch(r"\w[\w-]*|\w+(\.\w+)*:\w+", setting["model"]):
             raise RunError(f"{path}: settings: got the model {plain.short(setting['model'])}, expected a model's name")
-    return found
+    return sweep
 
 
 def read_error(path: Path) -> str:
@@ -357,8 +356,8 @@ def read_error(path: Path) -> str:
     return " ".join(words.split())[:1000] or "no reason is told"
 
 
-def check_environment(found: Any, where: str) -> dict[str, Any]:
-    """``found``, if it is what :func:`bm3_pyg.train.environment.environment` tells with the dataset's hashes."""
+def check_environment(value: Any, where: str) -> dict[str, Any]:
+    """``value``, if it is what :func:`bm3_pyg.train.environment.environment` tells with the dataset's hashes."""
     data = {"fingerprint": text, "files": mapping_of(string), "counts": mapping_of(integer())}
     inner = {
         "packages": mapping_of(text),
@@ -366,8 +365,8 @@ def check_environment(found: Any, where: str) -> dict[str, Any]:
         "data": mapping({}, data),
         "resumed": listing(check_environment),
     }
-    found = mapping_of(lambda value, _: value)(found, where)
-    return {key: inner.get(key, plain.scalar)(value, f"{where}: {key}") for key, value in found.items()}
+    mapping_of(plain.anything)(value, where)
+    return {key: inner.get(key, plain.scalar)(own, f"{where}: {key}") for key, own in value.items()}
 
 
 def _config() -> Check:
@@ -384,7 +383,7 @@ def _source() -> Check:
     from bm3_pyg.data import load_dataset
 
     parameters = inspect.signature(load_dataset).parameters.values()
-    checks = {one.name: _kind(str(one.annotation)) for one in parameters}
+    checks = {parameter.name: _kind(str(parameter.annotation)) for parameter in parameters}
     return mapping({"source": text}, {name: check for name, check in checks.items() if name != "source"})
 
 
@@ -411,9 +410,9 @@ def _require(path: Path, held: bool, expected: str) -> None:
         raise RunError(f"{path}: damaged, expected {expected}")
 
 
-def _names(found: Mapping[str, Any]) -> str:
-    return ", ".join(found)[:100] or "none"
+def _names(losses: Mapping[str, Any]) -> str:
+    return ", ".join(losses)[:100] or "none"
 
 
-def _pairs(found: Mapping[str, str]) -> str:
-    return (", ".join(f"{name} {kind}" for name, kind in found.items()) or "none")[:300]
+def _pairs(schema: Mapping[str, str]) -> str:
+    return (", ".join(f"{name} {kind}" for name, kind in schema.items()) or "none")[:300]

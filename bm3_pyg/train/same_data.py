@@ -18,7 +18,7 @@ from bm3_pyg.train.run_files import RunFiles
 ID_FILES = {filename for filename, _ in MAPPINGS.values()}
 
 
-def told_of(data: HeteroData) -> dict[str, Any]:
+def data_record(data: HeteroData) -> dict[str, Any]:
     """What a run records of its data in environment.json."""
     return {
         "fingerprint": fingerprint(data),
@@ -31,8 +31,8 @@ def told_of(data: HeteroData) -> dict[str, Any]:
     }
 
 
-def refuse_other_data(
-    run: Path, recorded: Mapping[str, Any], data: HeteroData, told: Mapping[str, Any] | None = None
+def check_same_data(
+    run: Path, recorded: Mapping[str, Any], data: HeteroData, record: Mapping[str, Any] | None = None
 ) -> None:
     """Raise :class:`RunError` unless ``run`` was trained on ``data``; the line says what differs, as far as is known.
 
@@ -40,26 +40,28 @@ def refuse_other_data(
         run: Its folder.
         recorded: The section ``dataset`` of its configuration.
         data: What it is to be used with.
-        told: :func:`told_of` it, where that is known.
+        record: What :func:`data_record` gives of it, where that is known.
     """
-    before, now = _recorded(run), told or told_of(data)
+    before, now = _recorded(run), record or data_record(data)
     was = str(recorded["fingerprint"])
     files = _changes(before.get("files"), now["files"])
     if was == now["fingerprint"]:
         return
     if same_fingerprint(was, now["fingerprint"]) and not ID_FILES & files.keys():
         return  # from before ids counted
-    found = [f"{name} {change}" for name, change in files.items()]
-    found += [f"{name} {change}" for name, change in _changes(before.get("counts"), now["counts"], count=True).items()]
+    changes = [f"{name} {change}" for name, change in files.items()]
+    changes += [
+        f"{name} {change}" for name, change in _changes(before.get("counts"), now["counts"], count=True).items()
+    ]
     dims = {name: feature.size(1) for name, feature in modalities(data).items()}
-    found += [
+    changes += [
         f"modality {name} {change}" for name, change in _changes(recorded["modalities"], dims, count=True).items()
     ]
     if was.split("-")[0] == now["fingerprint"].split("-")[0]:
-        found.append("the users' or items' own ids differ")
+        changes.append("the users' or items' own ids differ")
     name = getattr(data, "name", None) or "the one given"
     raise RunError(
-        f"{run}: trained on another dataset than {name} ({'; '.join(found) or 'interactions or features differ'}), "
+        f"{run}: trained on another dataset than {name} ({'; '.join(changes) or 'interactions or features differ'}), "
         "expected the one it was trained on: say where it is with --data PATH (from Python: data=), or train anew"
     )
 

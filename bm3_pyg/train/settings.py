@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from bm3_pyg.errors import ConfigError, nearest, shown
+from bm3_pyg.errors import ConfigError, nearest, one_line, shown
 from bm3_pyg.later import Later
 from bm3_pyg.names import check_option, is_own, model_options, settings_of, training_options
 
@@ -87,6 +87,14 @@ def build_model(
     with seeded(seed):
         built = model_named(model).from_data(data, **options)
     return built.to(target)
+
+
+def plain_settings(settings: Any) -> Any:
+    """Settings as config.yaml gives them back: without tuples and the like."""
+    try:
+        return yaml.safe_load(yaml.safe_dump(settings))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"model: options: expected plain values ({one_line(error)[:200]})") from None
 
 
 def unknown_key(key: str, model: str, known: Sequence[str]) -> str:

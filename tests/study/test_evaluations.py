@@ -16,7 +16,7 @@ from bm3_pyg.files import locked_folder
 from bm3_pyg.study.rows import grouped
 from bm3_pyg.study.runs import Evaluations, gather
 from bm3_pyg.train import TrainConfig, fit
-from bm3_pyg.train.run import load_run
+from bm3_pyg.train.loading import load_run
 from bm3_pyg.train.settings import build_model
 
 Make = Callable[..., Path]
