@@ -1,4 +1,10 @@
-"""Files to :class:`~torch_geometric.data.HeteroData` and back: planted data, MMRec folders, your own tables."""
+"""Files to :class:`~torch_geometric.data.HeteroData` and back: planted data, MMRec folders, your own tables.
+
+A file becomes bytes (``content``), rows (``delimited`` for CSV and TSV, ``jsonl``; ``table`` chooses) and columns
+(``table``, ``times``, ``ids``). Rows become :class:`~bm3_pyg.data.splits.Interactions`, merged, reduced to the k-core
+and split (``splits``), and with ``features`` a graph (:func:`bm3_pyg.data.hetero.build`). ``interaction_table``,
+``mmrec`` and ``planted`` do so for a kind of source each; ``load`` chooses.
+"""
 
 from typing import TYPE_CHECKING
 

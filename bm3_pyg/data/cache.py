@@ -40,8 +40,8 @@ def cached(name: str, key: Mapping[str, Any], build: Callable[[], HeteroData]) -
     """
     digest = hashlib.sha256(json.dumps({"version": VERSION, **key}, sort_keys=True).encode()).hexdigest()
     entry = cache_folder() / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{digest[:32]}"
-    if (kept := _read_or_none(entry)) is not None:
-        return kept
+    if (data := _read_or_none(entry)) is not None:
+        return data
     data = build()
     shutil.rmtree(entry, ignore_errors=True)
     try:
@@ -55,8 +55,8 @@ def cached(name: str, key: Mapping[str, Any], build: Callable[[], HeteroData]) -
 
 def cache_folder() -> Path:
     """``$BM3_CACHE``, else ``$XDG_CACHE_HOME/bm3_pyg``, else ``~/.cache/bm3_pyg``."""
-    if own := os.environ.get("BM3_CACHE"):
-        return Path(own)
+    if folder := os.environ.get("BM3_CACHE"):
+        return Path(folder)
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(os.devnull if home.startswith("~") else home) / "bm3_pyg"  # without a home nothing is read or kept
 

@@ -28,7 +28,7 @@ COMPRESSED = {
 }
 UNREADABLE = {b"PK\x03\x04": "a zip archive or a spreadsheet", b"\x28\xb5\x2f\xfd": "compressed by zstd"}
 
-_kept: ContextVar[dict[Path, bytes] | None] = ContextVar("kept", default=None)
+_streams: ContextVar[dict[Path, bytes] | None] = ContextVar("streams", default=None)
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ def is_stream(path: Path) -> bool:
 @contextmanager
 def streams_kept() -> Iterator[None]:
     """Within it what was read of a pipe is kept, so that it can be read again."""
-    if _kept.get() is not None:
+    if _streams.get() is not None:
         yield
         return
-    token = _kept.set({})
+    token = _streams.set({})
     try:
         yield
     finally:
-        _kept.reset(token)
+        _streams.reset(token)
 
 
 def read_content(path: str | Path) -> Content:
@@ -97,9 +97,9 @@ def read_content(path: str | Path) -> Content:
     path = STDIN if str(path) == "-" else Path(path)
     raw = read_bytes(path)
     digest = hashlib.sha256(raw).hexdigest()
-    for start, found in UNREADABLE.items():
+    for start, what in UNREADABLE.items():
         if raw.startswith(start):
-            raise DataError(f"{path}: is {found}, expected {TABLES}, as it is or compressed by gzip, bzip2 or xz")
+            raise DataError(f"{path}: is {what}, expected {TABLES}, as it is or compressed by gzip, bzip2 or xz")
     for magic, (suffix, decompress) in COMPRESSED.items():
         if magic.match(raw):
             try:
@@ -111,9 +111,9 @@ def read_content(path: str | Path) -> Content:
 
 def read_bytes(path: Path) -> bytes:
     """The bytes of a file or pipe as they are; a :class:`DataError` where there are none to read."""
-    stream, kept = is_stream(path), _kept.get()
-    if stream and kept is not None and path in kept:
-        return kept[path]
+    stream, streams = is_stream(path), _streams.get()
+    if stream and streams is not None and path in streams:
+        return streams[path]
     if not stream:
         _refuse_no_file(path)
     try:
@@ -123,8 +123,8 @@ def read_bytes(path: Path) -> bytes:
             raw = file.read()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    if stream and kept is not None:
-        kept[path] = raw
+    if stream and streams is not None:
+        streams[path] = raw
     return raw
 
 

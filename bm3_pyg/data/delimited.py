@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,16 +63,11 @@ def parse_delimited(path: Path, text: bytes, separator: str, names: Sequence[str
         raise DataError(f"{path}: the file is empty, expected a header line and rows")
     first = body.split(b"\n", 1)[0].decode().removesuffix("\r")
     separator = _separator(first, separator)
-    own = list(names) if names is not None else None
-    if own is not None and _Reader(separator).cells(first) == own:
-        own = None
-    if (frame := _parse_regular(body, separator, first, own)) is not None:
-        lines: int | NDArray[np.int64] = skipped + (2 if own is None else 1)
-        header = own or _Reader(separator).cells(first)
-        notes: list[str] = []
-    else:
-        header, frame, lines, notes = _parse_carefully(path, body, separator, own, skipped)
-    return _named(frame, header, lines, notes)
+    cells = _Reader(separator).cells(first)
+    given = None if names is None or list(names) == cells else list(names)
+    if (frame := _parse_regular(body, separator, len(cells), given)) is not None:
+        return _named(frame, given or cells, skipped + (2 if given is None else 1), [])
+    return _named(*_parse_carefully(path, body, separator, given, skipped))
 
 
 def _start(text: bytes) -> tuple[int, int]:
@@ -172,13 +168,13 @@ class _Reader:
         """Cells of the record at ``at``, and where it ends."""
         cells = []
         while True:
-            if found := self.quoted.match(text, at):
-                end = found.end()
+            if quoted := self.quoted.match(text, at):
+                end = quoted.end()
                 cells.append(text[at + 1 : end - 1].replace('""', '"'))
             else:
-                found = self.stop.search(text, at)
-                assert found is not None
-                end = found.start()
+                stop = self.stop.search(text, at)
+                assert stop is not None
+                end = stop.start()
                 cells.append(text[at:end])
             if not text.startswith(self.separator, end):
                 return cells, end
@@ -186,10 +182,10 @@ class _Reader:
 
     def _line(self, text: str, at: int) -> tuple[str, int]:
         """The line at ``at``, and where the next begins."""
-        found = self.end.search(text, at)
-        if found is None:
+        end = self.end.search(text, at)
+        if end is None:
             return text[at:], len(text)
-        return text[at : found.start()].removesuffix("\r"), found.end()
+        return text[at : end.start()].removesuffix("\r"), end.end()
 
 
 class _Uneven(Exception):
@@ -198,7 +194,8 @@ class _Uneven(Exception):
 
 def _parse_carefully(
     path: Path, body: bytes, separator: str, names: list[str] | None, skipped: int
-) -> tuple[list[str], pl.DataFrame, NDArray[np.int64], list[str]]:
+) -> tuple[pl.DataFrame, list[str], NDArray[np.int64], list[str]]:
+    """Rows, header, the line of each row, and notes."""
     text = body.decode()
     if text.count("\r") > text.count("\r\n"):
         try:  # a lone \r ends a line if that makes all of them whole rows, else it is a character
@@ -210,28 +207,19 @@ def _parse_carefully(
 
 def _collect(
     path: Path, reader: _Reader, text: str, names: list[str] | None, skipped: int, even: bool = False
-) -> tuple[list[str], pl.DataFrame, NDArray[np.int64], list[str]]:
-    """Header, rows, the line of each, and notes. With ``even``, :class:`_Uneven` is raised for a row with gaps."""
+) -> tuple[pl.DataFrame, list[str], NDArray[np.int64], list[str]]:
+    """As :func:`_parse_carefully`. With ``even``, :class:`_Uneven` is raised for a row with gaps."""
+    records = reader.records(text, None if names is None else _Shape.of(names))
+    header = next(records).cells if names is None else names
+    shape = _Shape.of(header)
+    schema = {str(place): pl.String for place in range(shape.most)}
     chunks: list[pl.DataFrame] = []
-    lines: list[NDArray[np.int64]] = []
     rows: list[list[str | None]] = []
-    starts: list[int] = []
+    lines = array("q")
     doubtful: list[_Record] = []
-    proven, header = False, names
-    shape = None if header is None else _Shape.of(header)
-
-    def flush() -> None:
-        schema = {str(place): pl.String for place in range(shape.most)}  # type: ignore[union-attr]
-        chunks.append(pl.DataFrame(rows, schema=schema, orient="row"))
-        lines.append(np.array(starts, dtype=np.int64))
-        rows.clear()
-        starts.clear()
-
-    for record in reader.records(text, shape):
+    proven = False
+    for record in records:
         cells = record.cells
-        if header is None or shape is None:
-            header, shape = cells, _Shape.of(cells)
-            continue
         if even and not shape.fits(cells):
             raise _Uneven
         if any(cells[shape.most :]):
@@ -241,29 +229,34 @@ def _collect(
         if record.doubtful:
             doubtful.append(record)
         rows.append([*cells[: shape.most], *[None] * (shape.most - len(cells))])
-        starts.append(record.first + skipped)
+        lines.append(record.first + skipped)
         if len(rows) == CHUNK:
-            flush()
-    assert header is not None
-    flush()
-    notes = []
-    if doubtful:
-        first, last = doubtful[0].first + skipped, doubtful[0].last + skipped
-        if not proven:
-            raise DataError(
-                f"{path}: lines {first} to {last}: a quote opens in the first and closes in the last, but each is a "
-                f'whole row by itself, expected quotes that close in their line or are doubled (""), or .jsonl'
-            )
-        notes.append(
-            f"{path.name}: {len(doubtful):,} rows run over lines, such as {first} to {last}, that would be rows by "
-            f"themselves; stray quotes?"
+            chunks.append(pl.DataFrame(rows, schema=schema, orient="row"))
+            rows.clear()
+    chunks.append(pl.DataFrame(rows, schema=schema, orient="row"))
+    notes = _notes(path, doubtful, proven, skipped)
+    return pl.concat(chunks), header, np.array(lines, dtype=np.int64), notes
+
+
+def _notes(path: Path, doubtful: list[_Record], proven: bool, skipped: int) -> list[str]:
+    """A note on the ``doubtful`` rows; an error where nothing proves that the file quotes line ends."""
+    if not doubtful:
+        return []
+    first, last = doubtful[0].first + skipped, doubtful[0].last + skipped
+    if not proven:
+        raise DataError(
+            f"{path}: lines {first} to {last}: a quote opens in the first and closes in the last, but each is a "
+            f'whole row by itself, expected quotes that close in their line or are doubled (""), or .jsonl'
         )
-    return header, pl.concat(chunks), np.concatenate(lines), notes
+    return [
+        f"{path.name}: {len(doubtful):,} rows run over lines, such as {first} to {last}, that would be rows by "
+        f"themselves; stray quotes?"
+    ]
 
 
-def _parse_regular(body: bytes, separator: str, first: str, names: list[str] | None) -> pl.DataFrame | None:
-    """What polars reads, if every line is a row of the first's number of cells and its quotes are RFC 4180's."""
-    lines, width = body.count(b"\n") + 1, len(_Reader(separator).cells(first))
+def _parse_regular(body: bytes, separator: str, width: int, names: list[str] | None) -> pl.DataFrame | None:
+    """What polars reads, if every line is a row of ``width`` cells and its quotes are RFC 4180's."""
+    lines = body.count(b"\n") + 1
     if b"\n\n" in body or b"\n\r\n" in body or body.count(b"\r") > body.count(b"\r\n"):
         return None
     if names is not None and len(names) != width:

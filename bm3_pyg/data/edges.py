@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from bm3_pyg.data.splits import Interactions
 from bm3_pyg.errors import DataError
 from bm3_pyg.later import Later
+from bm3_pyg.names import SPLITS
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +45,8 @@ def edges_of(data: HeteroData, split: str) -> Tensor:
         DataError: The split is no integer tensor [2, E], an id is out of range, or nothing tells how the nodes were
             renumbered.
     """
-    edges, kept = _edges(data, split)
-    return edges if kept is None else edges[:, kept]
+    edges, mask = _edges(data, split)
+    return edges if mask is None else edges[:, mask]
 
 
 def edge_values(data: HeteroData, name: str, split: str) -> Tensor | None:
@@ -49,13 +55,40 @@ def edge_values(data: HeteroData, name: str, split: str) -> Tensor | None:
     if values is None:
         return None
     values = torch.as_tensor(values).detach().cpu()
-    kept = _edges(data, split)[1]
-    if kept is None:
+    mask = _edges(data, split)[1]
+    if mask is None:
         return values
-    if len(values) != len(kept):
+    if len(values) != len(mask):
         where = f"data[{RATES}].{attribute_of(name, split)}"
-        raise DataError(f"{where}: {len(values):,} values, expected one for each of {len(kept):,} interactions")
-    return values[kept]
+        raise DataError(f"{where}: {len(values):,} values, expected one for each of {len(mask):,} interactions")
+    return values[mask]
+
+
+def interactions_of(data: HeteroData) -> Interactions:
+    """Every split's interactions, train first; with times and ratings where every split has them.
+
+    Raises:
+        DataError: A split has more or fewer times or ratings than interactions.
+    """
+    parts = [edges_of(data, split).numpy() for split in SPLITS]
+    users, items = np.concatenate(parts, axis=1)
+    codes = np.repeat(np.arange(len(SPLITS), dtype=np.int8), [part.shape[1] for part in parts])
+    values = {name: _values_of_all(data, name, parts) for name in ("time", "rating")}
+    return Interactions(users, items, codes, **values)
+
+
+def _values_of_all(data: HeteroData, name: str, parts: Sequence[NDArray[np.int64]]) -> NDArray[Any] | None:
+    """``time`` or ``rating`` of the interactions of all splits, ``parts`` [2, E]; None where any has none."""
+    all_values = []
+    for split, part in zip(SPLITS, parts, strict=True):
+        values = edge_values(data, name, split)
+        if values is not None and len(values) != part.shape[1]:
+            where = f"data[{RATES}].{attribute_of(name, split)}"
+            raise DataError(f"{where}: {len(values):,} values, expected one for each of {part.shape[1]:,} interactions")
+        if values is not None:
+            all_values.append(values.numpy())
+    complete = all_values and sum(map(len, all_values)) == sum(part.shape[1] for part in parts)
+    return np.concatenate(all_values) if complete else None
 
 
 def attribute_of(name: str, split: str) -> str:
@@ -64,22 +97,25 @@ def attribute_of(name: str, split: str) -> str:
 
 
 def _edges(data: HeteroData, split: str) -> tuple[Tensor, Tensor | None]:
-    """Interactions [2, E] of a split in the nodes' present numbers, and which of them have both ends, if not all."""
+    """Interactions [2, E] of a split in the nodes' present numbers; the mask [E] of those whose nodes are both there.
+
+    The mask is None where all are.
+    """
     _check_kind(data)
     where = f"data[{RATES}].{attribute_of('edge_index', split)}"
-    found = data[RATES].get(attribute_of("edge_index", split)) if RATES in data.edge_types else None
-    if found is None:
+    held = data[RATES].get(attribute_of("edge_index", split)) if RATES in data.edge_types else None
+    if held is None:
         if split == "train":
             raise DataError(f"data[{RATES}] has no edge_index, expected training interactions [2, E]")
         return torch.empty(2, 0, dtype=torch.long), None
-    edges = _integers(found, where)
+    edges = _integers(held, where)
     outside = _outside(data, edges)
     if split != "train" and (outside or any(_is_renumbered(data, kind) for kind in KINDS)):
         recorded = (getattr(data, "split_checksums", None) or {}).get(split)
         if isinstance(recorded, int) and recorded == checksum(edges):
             edges = torch.stack([_renumbered(data, kind, ids) for kind, ids in zip(KINDS, edges, strict=True)])
-            kept = (edges >= 0).all(dim=0)
-            return edges, None if kept.all() else kept
+            mask = (edges >= 0).all(dim=0)
+            return edges, None if mask.all() else mask
         if recorded is None and not outside:
             raise DataError(f"{where}: the nodes were renumbered (n_id), expected new ids here too and n_id removed")
     if outside:
@@ -104,16 +140,16 @@ def _check_kind(data: HeteroData) -> None:
         raise DataError(f"data: got a {type(data).__name__}, expected a HeteroData (to_homogeneous() loses the splits)")
 
 
-def _integers(found: Any, where: str) -> Tensor:
-    """``found`` as int64 [2, E] on the CPU."""
-    plain = found.as_tensor() if hasattr(found, "as_tensor") else found
-    if not isinstance(plain, torch.Tensor):
-        raise DataError(f"{where}: got a {type(plain).__name__}, expected a tensor [2, E]")
-    if plain.dim() != 2 or plain.size(0) != 2 or plain.layout != torch.strided:
-        raise DataError(f"{where}: got a tensor of shape {list(plain.shape)}, expected [2, E]")
-    if plain.is_floating_point() or plain.is_complex() or plain.dtype == torch.bool:
-        raise DataError(f"{where}: got {str(plain.dtype).removeprefix('torch.')}, expected integers")
-    return plain.detach().cpu().long()
+def _integers(edges: Any, where: str) -> Tensor:
+    """``edges`` as int64 [2, E] on the CPU; an ``EdgeIndex`` of PyG as a plain tensor."""
+    edges = edges.as_tensor() if hasattr(edges, "as_tensor") else edges
+    if not isinstance(edges, torch.Tensor):
+        raise DataError(f"{where}: got a {type(edges).__name__}, expected a tensor [2, E]")
+    if edges.dim() != 2 or edges.size(0) != 2 or edges.layout != torch.strided:
+        raise DataError(f"{where}: got a tensor of shape {list(edges.shape)}, expected [2, E]")
+    if edges.is_floating_point() or edges.is_complex() or edges.dtype == torch.bool:
+        raise DataError(f"{where}: got {str(edges.dtype).removeprefix('torch.')}, expected integers")
+    return edges.detach().cpu().long()
 
 
 def _is_renumbered(data: HeteroData, kind: str) -> bool:
@@ -143,10 +179,10 @@ def _n_id(data: HeteroData, kind: str) -> Tensor | None:
     n_id = data[kind].get("n_id")
     if n_id is None:
         return None
-    found: Tensor = torch.as_tensor(n_id).detach().cpu()
-    if found.dim() != 1 or found.is_floating_point():
-        raise DataError(f"data[{kind!r}].n_id: {found.dtype} of shape {list(found.shape)}, expected integers [n]")
-    return found.long()
+    n_id = torch.as_tensor(n_id).detach().cpu()
+    if n_id.dim() != 1 or n_id.is_floating_point():
+        raise DataError(f"data[{kind!r}].n_id: {n_id.dtype} of shape {list(n_id.shape)}, expected integers [n]")
+    return n_id.long()
 
 
 def checksum(edges: Tensor) -> int:

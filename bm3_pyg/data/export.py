@@ -17,81 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data.edges import RATES, count, edges_of
-from bm3_pyg.data.hetero import interactions_of, missing_of, modalities, raw_ids
+from bm3_pyg.data.edges import RATES, count, edges_of, interactions_of
+from bm3_pyg.data.hetero import missing_of, modalities, raw_ids
 from bm3_pyg.data.ids import fixed_width, to_series
 from bm3_pyg.data.mmrec import write_mmrec
 from bm3_pyg.errors import ConfigError, DataError, nearest, shown
 from bm3_pyg.files import atomic_folder, check_new_folder, write_text
 from bm3_pyg.names import SPLITS
 
-
-def export_dataset(data: HeteroData, out: str | Path, format: str) -> None:
-    """Write a dataset into the folder ``out``, whole or not at all.
-
-    Args:
-        data: The dataset.
-        out: A folder that does not exist yet or is empty.
-        format: ``"mmrec"``: a folder that :func:`bm3_pyg.load_dataset` reads back to the same data.
-            ``"npy"``: train_edges.npy, val_edges.npy, test_edges.npy ([2, E], user row, item row), NAME_feat.npy [I, d]
-            and NAME_missing.npy [I] per modality, and the own ids user_ids.npy [U] and item_ids.npy [I].
-            ``"parquet"``: interactions.parquet (user, item, label, time, rating; own ids), items.parquet (every item)
-            and a NAME.parquet per modality (item, NAME; without the items whose feature was filled in), to be loaded
-            with ``load_dataset("interactions.parquet", label="label", items="items.parquet", features={...})``.
-            ``"ogb"``: a folder that ``ogb.linkproppred`` reads, see :func:`bm3_pyg.data.export.write_ogb`.
-
-    Raises:
-        ConfigError: The format is unknown, or ogb is not installed.
-        DataError: ``out`` exists and is not an empty folder.
-        WriteError: ``out`` cannot be written.
-    """
-    if format not in FORMATS:
-        raise ConfigError(f"format: got {shown(format)}, {nearest(format, FORMATS)}")
-    out = Path(out)
-    check_new_folder(out, DataError)
-    with atomic_folder(out) as folder:
-        FORMATS[format](data, folder, out.resolve())
-
-
-def _write_mmrec(data: HeteroData, folder: Path, out: Path) -> None:
-    write_mmrec(data, folder)
-
-
-def _write_npy(data: HeteroData, folder: Path, out: Path) -> None:
-    for split in SPLITS:
-        np.save(folder / f"{split}_edges.npy", edges_of(data, split).numpy())
-    for name, values in modalities(data).items():
-        np.save(folder / f"{name}_feat.npy", values.detach().cpu().float().numpy())
-        np.save(folder / f"{name}_missing.npy", missing_of(data, name))
-    for kind in ("user", "item"):
-        np.save(folder / f"{kind}_ids.npy", fixed_width(raw_ids(data, kind)), allow_pickle=False)
-
-
-def _write_parquet(data: HeteroData, folder: Path, out: Path) -> None:
-    rows = interactions_of(data)
-    rows = rows.take(np.argsort(rows.users, kind="stable"))  # so that users keep their order when loaded again
-    users, items = to_series(raw_ids(data, "user")), to_series(raw_ids(data, "item"))
-    table = {
-        "user": users[rows.users],
-        "item": items[rows.items],
-        "label": pl.Series(np.array(SPLITS)[rows.split].tolist(), dtype=pl.String),
-        "time": rows.time,
-        "rating": rows.rating,
-    }
-    pl.DataFrame({name: column for name, column in table.items() if column is not None}).write_parquet(
-        folder / "interactions.parquet"
-    )
-    pl.DataFrame({"item": items}).write_parquet(folder / "items.parquet")
-    for name, values in modalities(data).items():
-        if name == "interactions":
-            raise DataError("data['item'].interactions: its file would be interactions.parquet, expected another name")
-        present = np.flatnonzero(~missing_of(data, name))
-        features = values.detach().cpu().float().numpy()[present]
-        pl.DataFrame({"item": items[present], name: features}).write_parquet(folder / f"{name}.parquet")
-
-
 OGB_SPLITS = {"train": "train", "valid": "val", "test": "test"}
-
 README = """\
 # {name}
 
@@ -139,16 +73,70 @@ graph, splits = dataset[0], dataset.get_edge_split()
 """
 
 
-def write_ogb(data: HeteroData, folder: Path, out: Path) -> None:
-    """Write into ``folder``, which will be renamed to ``out``, what ``ogb.linkproppred.LinkPropPredDataset`` reads.
+def export_dataset(data: HeteroData, out: str | Path, format: str) -> None:
+    """Write a dataset into the folder ``out``, whole or not at all.
 
-    meta_dict.pt and a README.md that says how to read it; in NAME/ the training interactions as edges (user, rates,
-    item), all modalities side by side as the items' features [I, sum of d] float32, the splits, and the own ids. The
-    splits are saved as tensors, so that reading them unpickles nothing else.
+    Args:
+        data: The dataset.
+        out: A folder that does not exist yet or is empty.
+        format: ``"mmrec"``: a folder that :func:`bm3_pyg.load_dataset` reads back to the same data.
+            ``"npy"``: train_edges.npy, val_edges.npy, test_edges.npy ([2, E], user row, item row), NAME_feat.npy [I, d]
+            and NAME_missing.npy [I] per modality, and the own ids user_ids.npy [U] and item_ids.npy [I].
+            ``"parquet"``: interactions.parquet (user, item, label, time, rating; own ids), items.parquet (every item)
+            and a NAME.parquet per modality (item, NAME; without the items whose feature was filled in), to be loaded
+            with ``load_dataset("interactions.parquet", label="label", items="items.parquet", features={...})``.
+            ``"ogb"``: what ``ogb.linkproppred.LinkPropPredDataset`` reads, and a README.md that says how: the training
+            interactions as edges (user, rates, item), all modalities side by side as the items' features [I, sum of d]
+            float32, the splits, and the own ids.
 
     Raises:
-        ConfigError: ogb is not installed.
+        ConfigError: The format is unknown, or ogb is not installed.
+        DataError: ``out`` exists and is not an empty folder.
+        WriteError: ``out`` cannot be written.
     """
+    if format not in FORMATS:
+        raise ConfigError(f"format: got {shown(format)}, {nearest(format, FORMATS)}")
+    out = Path(out)
+    check_new_folder(out, DataError)
+    with atomic_folder(out) as folder:
+        FORMATS[format](data, folder, out.resolve())
+
+
+def _write_npy(data: HeteroData, folder: Path, out: Path) -> None:
+    for split in SPLITS:
+        np.save(folder / f"{split}_edges.npy", edges_of(data, split).numpy())
+    for name, values in modalities(data).items():
+        np.save(folder / f"{name}_feat.npy", values.detach().cpu().float().numpy())
+        np.save(folder / f"{name}_missing.npy", missing_of(data, name))
+    for kind in ("user", "item"):
+        np.save(folder / f"{kind}_ids.npy", fixed_width(raw_ids(data, kind)), allow_pickle=False)
+
+
+def _write_parquet(data: HeteroData, folder: Path, out: Path) -> None:
+    rows = interactions_of(data)
+    rows = rows.take(np.argsort(rows.users, kind="stable"))  # so that users keep their order when loaded again
+    users, items = to_series(raw_ids(data, "user")), to_series(raw_ids(data, "item"))
+    table = {
+        "user": users[rows.users],
+        "item": items[rows.items],
+        "label": pl.Series(np.array(SPLITS)[rows.split].tolist(), dtype=pl.String),
+        "time": rows.time,
+        "rating": rows.rating,
+    }
+    pl.DataFrame({name: column for name, column in table.items() if column is not None}).write_parquet(
+        folder / "interactions.parquet"
+    )
+    pl.DataFrame({"item": items}).write_parquet(folder / "items.parquet")
+    for name, values in modalities(data).items():
+        if name == "interactions":
+            raise DataError("data['item'].interactions: its file would be interactions.parquet, expected another name")
+        present = np.flatnonzero(~missing_of(data, name))
+        features = values.detach().cpu().float().numpy()[present]
+        pl.DataFrame({"item": items[present], name: features}).write_parquet(folder / f"{name}.parquet")
+
+
+def _write_ogb(data: HeteroData, folder: Path, out: Path) -> None:
+    """The splits are saved as tensors, so that reading them unpickles nothing else."""
     try:
         from ogb.io import DatasetSaver
     except ImportError as error:
@@ -166,13 +154,14 @@ def write_ogb(data: HeteroData, folder: Path, out: Path) -> None:
         theirs: dict(zip(("source_node", "target_node"), edges_of(data, ours), strict=True))
         for theirs, ours in OGB_SPLITS.items()
     }
+    arrays = {split: {end: ids.numpy() for end, ids in ends.items()} for split, ends in splits.items()}
     text = _readme(data, name, features, out)
     mapping = folder / "mapping"
     _write_mapping(data, mapping, text)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # it tells of every step
         saver = DatasetSaver(name, is_hetero=True, version=1, root=str(folder / "ogb"))
         saver.save_graph_list([graph])
-        saver.save_split(_as_numpy(splits), "given")
+        saver.save_split(arrays, "given")
         saver.copy_mapping_dir(str(mapping))
         saver.save_task_info(task_type="link prediction", eval_metric="mrr")
         meta = saver.get_meta_dict()
@@ -183,11 +172,6 @@ def write_ogb(data: HeteroData, folder: Path, out: Path) -> None:
         path.rename(folder / path.name)
     Path(saver.submission_dir).rmdir()
     write_text(folder / "README.md", text)
-
-
-def _as_numpy(splits: dict[str, dict[str, torch.Tensor]]) -> dict[str, dict[str, NDArray[np.int64]]]:
-    """What the saver accepts."""
-    return {split: {key: ids.numpy() for key, ids in ends.items()} for split, ends in splits.items()}
 
 
 def _readme(data: HeteroData, name: str, features: dict[str, NDArray[np.float32]], out: Path) -> str:
@@ -213,8 +197,8 @@ def _write_mapping(data: HeteroData, folder: Path, readme: str) -> None:
 
 
 FORMATS: dict[str, Callable[[HeteroData, Path, Path], None]] = {  # data, the folder to write into, its later name
-    "mmrec": _write_mmrec,
+    "mmrec": lambda data, folder, out: write_mmrec(data, folder),
     "npy": _write_npy,
     "parquet": _write_parquet,
-    "ogb": write_ogb,
+    "ogb": _write_ogb,
 }

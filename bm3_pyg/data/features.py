@@ -151,8 +151,8 @@ def _matrix(table: Table, item: str) -> tuple[NDArray[np.float32], NDArray[np.bo
         values = _unlist(table, features[0])
     else:
         values = np.empty((table.frame.height, len(features)), dtype=np.float32)
-        for place, one in enumerate(features):
-            values[:, place] = floats(table, one.name)
+        for place, feature in enumerate(features):
+            values[:, place] = floats(table, feature.name)
     gaps = np.asarray(np.isnan(values).any(axis=1))
     values[gaps] = 0
     if (row := first_not_finite(values)) is not None:
@@ -183,7 +183,9 @@ def _is_index(table: Table, name: str) -> bool:
 
 def _unlist(table: Table, column: pl.Series) -> NDArray[np.float32]:
     """A column of lists as [n, d], NaN where there is no list or a gap in it."""
-    lists = column.cast(pl.List(column.dtype.inner))  # type: ignore[attr-defined]
+    kind = column.dtype
+    assert isinstance(kind, (pl.List, pl.Array))
+    lists = column.cast(pl.List(kind.inner))
     lengths = lists.list.len()
     width = int(next(iter(lengths.drop_nulls()), 0))
     bad = lengths.is_not_null() & (lengths != width)

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from bm3_pyg.data.edges import KINDS, RATED_BY, RATES, attribute_of, checksum, count, edge_values, edges_of
+from bm3_pyg.data.edges import KINDS, RATED_BY, RATES, attribute_of, checksum, count, edges_of
 from bm3_pyg.data.ids import IdList, Ids, look_up, to_series
 from bm3_pyg.data.splits import Interactions
 from bm3_pyg.errors import ConfigError, DataError, shown
@@ -119,15 +119,15 @@ def modalities(data: HeteroData) -> dict[str, Tensor]:
         DataError: A name cannot serve; see :func:`check_modality_name`.
     """
     items = count(data, "item")
-    found = {
+    features = {
         name: value
         for name, value in data["item"].items()
         if isinstance(value, torch.Tensor) and value.is_floating_point() and value.dim() == 2 and value.size(0) == items
+        if not name.endswith("_missing")
     }
-    found = {name: value for name, value in found.items() if not name.endswith("_missing")}
-    for name in found:
+    for name in features:
         check_modality_name(name)
-    return found
+    return features
 
 
 def chosen_modalities(data: HeteroData, chosen: Any) -> dict[str, Tensor]:
@@ -192,20 +192,21 @@ def index_of(data: HeteroData, kind: Literal["user", "item"], ids: Iterable[obje
     Raises:
         DataError: Some ids are unknown; the first few are named.
     """
-    given = ids.tolist() if isinstance(ids, (torch.Tensor, np.ndarray)) else list(ids)
-    asked = pl.Series([str(one) for one in given], dtype=pl.String)
-    own = raw_ids(data, kind)
-    found = look_up(to_series(own), asked)
-    if (unknown := np.flatnonzero(found < 0)).size:
+    values = ids.tolist() if isinstance(ids, (torch.Tensor, np.ndarray)) else list(ids)
+    texts = pl.Series([str(value) for value in values], dtype=pl.String)
+    catalogue = raw_ids(data, kind)
+    indices = look_up(to_series(catalogue), texts)
+    if (unknown := np.flatnonzero(indices < 0)).size:
         name = getattr(data, "name", None) or "data"
-        told = f"{len(unknown):,} of {len(asked):,} {kind} ids are unknown"
-        expected = f"expected ids such as {shown(str(own[0]))}"
+        how_many = f"{len(unknown):,} of {len(texts):,} {kind} ids are unknown"
+        expected = f"expected ids such as {shown(str(catalogue[0]))}"
+        first_few = [shown(texts[row]) for row in unknown[:3].tolist()]
         if isinstance(ids, IdList):
-            first = int(unknown[0])
-            raise DataError(f"{ids.where(first)}: {shown(asked[first])} is no {kind} of {name} ({told}), {expected}")
-        first_few = ", ".join(shown(asked[int(row)]) for row in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-        raise DataError(f"{name}: {told} ({first_few}), {expected}")
-    return torch.from_numpy(found)
+            where = ids.where(int(unknown[0]))
+            raise DataError(f"{where}: {first_few[0]} is no {kind} of {name} ({how_many}), {expected}")
+        listed = ", ".join([*first_few, *(["..."] if len(unknown) > 3 else [])])
+        raise DataError(f"{name}: {how_many} ({listed}), {expected}")
+    return torch.from_numpy(indices)
 
 
 def training_of(data: HeteroData) -> tuple[int, int, Tensor]:
@@ -230,9 +231,9 @@ def raw_ids(data: HeteroData, kind: str) -> Ids:
 def own_ids(data: HeteroData, kind: str) -> Ids:
     """``raw_id`` as an array, or the indices [n] where there is none."""
     own = data[kind].get("raw_id") if kind in data.node_types else None
-    return (
-        np.arange(count(data, kind)) if own is None else np.asarray(own.cpu() if isinstance(own, torch.Tensor) else own)
-    )
+    if own is None:
+        return np.arange(count(data, kind))
+    return np.asarray(own.cpu() if isinstance(own, torch.Tensor) else own)
 
 
 def missing_of(data: HeteroData, modality: str) -> NDArray[np.bool_]:
@@ -241,34 +242,10 @@ def missing_of(data: HeteroData, modality: str) -> NDArray[np.bool_]:
     Raises:
         DataError: The mask is not [I].
     """
-    mask, items = data["item"].get(f"{modality}_missing"), count(data, "item")
-    if mask is None:
+    missing, items = data["item"].get(f"{modality}_missing"), count(data, "item")
+    if missing is None:
         return np.zeros(items, dtype=bool)
-    found = torch.as_tensor(mask).detach().cpu().bool().numpy()
-    if found.shape != (items,):
-        raise DataError(f"data['item'].{modality}_missing: shape {list(found.shape)}, expected [{items}]")
-    return found
-
-
-def interactions_of(data: HeteroData) -> Interactions:
-    """Every split's interactions, train first; with times and ratings where every split has them.
-
-    Raises:
-        DataError: A split has more or fewer times or ratings than interactions.
-    """
-    parts = [edges_of(data, split).numpy() for split in SPLITS]
-    both = np.concatenate(parts, axis=1)
-    code = np.repeat(np.arange(len(SPLITS), dtype=np.int8), [part.shape[1] for part in parts])
-    known = {}
-    for name in ("time", "rating"):
-        values = [edge_values(data, name, split) for split in SPLITS]
-        for split, part, value in zip(SPLITS, parts, values, strict=True):
-            if value is not None and len(value) != part.shape[1]:
-                where = f"data[{RATES}].{attribute_of(name, split)}"
-                raise DataError(
-                    f"{where}: {len(value):,} values, expected one for each of {part.shape[1]:,} interactions"
-                )
-        there = [value.numpy() for value in values if value is not None]
-        if sum(map(len, there)) == len(code) and there:
-            known[name] = np.concatenate(there)
-    return Interactions(both[0], both[1], code, **known)
+    mask = torch.as_tensor(missing).detach().cpu().bool().numpy()
+    if mask.shape != (items,):
+        raise DataError(f"data['item'].{modality}_missing: shape {list(mask.shape)}, expected [{items}]")
+    return mask

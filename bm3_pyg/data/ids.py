@@ -118,7 +118,8 @@ def read_id_column(table: Table, name: str) -> pl.Series:
     elif values.dtype == pl.Binary:
         values = _decoded(table, name, values)
     if values.dtype.is_integer():
-        return values.cast(pl.Int64 if int(values.max()) < 2**63 else pl.String)  # type: ignore[arg-type]
+        numbers = values.cast(pl.Int64, strict=False)
+        return values.cast(pl.String) if numbers.null_count() else numbers
     if values.dtype.is_float() or values.dtype.is_decimal():
         return _whole_numbers(table, name, values)
     if values.dtype != pl.String:
@@ -176,8 +177,8 @@ def _from_text(table: Table, name: str, values: pl.Series) -> pl.Series:
         table.notes.append(f"{table.path.name}: {name} holds integers as floats ({values[0]}), read as integers")
         return integers_if_canonical(values.str.strip_suffix(".0"))
     row, other = int(floats.arg_max() or 0), int((~floats).arg_max() or 0)
-    told = f"{shown(values[row])} ({table.where(row)}) beside {shown(values[other])}, and each is an id of its own"
-    table.notes.append(f"{table.path.name}: {name} holds {told}")
+    both = f"{shown(values[row])} ({table.where(row)}) beside {shown(values[other])}"
+    table.notes.append(f"{table.path.name}: {name} holds {both}, and each is an id of its own")
     return ids
 
 

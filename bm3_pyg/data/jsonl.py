@@ -42,16 +42,16 @@ def parse_jsonl(path: Path, text: bytes) -> tuple[pl.DataFrame, NDArray[np.int64
 
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        row = json.loads(line)
         if b"\\u" in line:
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise DataError(f"{path}: line {number}: half a surrogate pair, expected text") from None
     except (ValueError, RecursionError):
         raise DataError(f"{path}: line {number}: {shown(line.decode().strip())}, expected a line of JSON") from None
-    if not isinstance(found, dict) or not found:
+    if not isinstance(row, dict) or not row:
         raise DataError(f"{path}: line {number}: {shown(line.decode().strip())}, expected a JSON object in each line")
-    return found
+    return row
 
 
 def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
@@ -61,17 +61,17 @@ def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 def _column(name: str, values: list[Any]) -> pl.Series:
     vectors = [_vector(value) for value in values]
-    found = [vector is not None for vector in vectors]
-    if any(found) and found == [value is not None for value in values]:
+    is_vector = [vector is not None for vector in vectors]
+    if any(is_vector) and is_vector == [value is not None for value in values]:
         return pl.Series(name, vectors, dtype=NUMBERS)
     return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
 
 
 def _vector(value: Any) -> list[float] | None:
-    if not isinstance(value, list) or not all(type(one) in (int, float) for one in value):
+    if not isinstance(value, list) or not all(type(number) in (int, float) for number in value):
         return None
     try:
-        return [float(one) for one in value]
+        return [float(number) for number in value]
     except OverflowError:
         return None
 

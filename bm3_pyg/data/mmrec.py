@@ -11,8 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from bm3_pyg.data.content import file_sha256, read_bytes
+from bm3_pyg.data.edges import interactions_of
 from bm3_pyg.data.features import missing_note, open_npy, read_npy
-from bm3_pyg.data.hetero import build, check_modality_word, interactions_of, missing_of, modalities, raw_ids
+from bm3_pyg.data.hetero import build, check_modality_word, missing_of, modalities, raw_ids
 from bm3_pyg.data.ids import Ids, integers_if_canonical, refuse_repeats, to_array, to_series
 from bm3_pyg.data.splits import LABELS, Interactions, merge_duplicates, refuse_conflicts
 from bm3_pyg.data.table import Table, codes, floats, integers, present, read_table
@@ -27,11 +28,11 @@ MAPPINGS = {"user": ("u_id_mapping.csv", "userID"), "item": ("i_id_mapping.csv",
 
 def find_inter(folder: Path) -> Path:
     """The one .inter file of a folder; a :class:`DataError` where there is none or more than one."""
-    found = sorted(folder.glob("*.inter"))
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{folder}: found {len(found)} .inter files ({names}), expected exactly one")
-    return found[0]
+    paths = sorted(folder.glob("*.inter"))
+    if len(paths) != 1:
+        names = ", ".join(path.name for path in paths) or "none"
+        raise DataError(f"{folder}: found {len(paths)} .inter files ({names}), expected exactly one")
+    return paths[0]
 
 
 def read_mmrec(inter: Path) -> HeteroData:

@@ -181,7 +181,7 @@ def _affinity(user_factors: Floats, item_factors: Floats, users: NDArray[np.int6
 
 def _feature_values(rng: np.random.Generator, item_factors: Floats, dim: int, *, rectified: bool) -> Floats:
     """Features [I, dim]: each a mix of two latent factors and noise, cut off at zero where ``rectified``."""
-    one, other = rng.integers(len(item_factors), size=(2, dim))
+    axes = rng.integers(len(item_factors), size=(2, dim))
     weights = rng.standard_normal((2, dim), dtype=np.float32)
     factors = np.ascontiguousarray(item_factors.T)
     values = np.empty((len(factors), dim), dtype=np.float32)
@@ -190,7 +190,7 @@ def _feature_values(rng: np.random.Generator, item_factors: Floats, dim: int, *,
         block = values[start : start + 64]
         rng.standard_normal(dtype=np.float32, out=block)
         block *= np.float32(0.5)
-        for axis, weight in zip((one, other), weights, strict=True):
+        for axis, weight in zip(axes, weights, strict=True):
             mixed = np.take(factors[start : start + 64], axis, axis=1, out=part[: len(block)], mode="clip")
             mixed *= weight
             block += mixed

@@ -40,9 +40,9 @@ def fingerprint(data: HeteroData) -> str:
         _add(content, name, values)
     ids = hashlib.sha256()
     for kind in ("user", "item"):
-        own = to_series(own_ids(data, kind)).cast(pl.String)
-        ids.update(own.str.len_bytes().cast(pl.Int64).to_numpy().tobytes())
-        ids.update("".join(own.to_list()).encode())
+        texts = to_series(own_ids(data, kind)).cast(pl.String)
+        ids.update(texts.str.len_bytes().cast(pl.Int64).to_numpy().tobytes())
+        ids.update("".join(texts.to_list()).encode())
     return f"{content.hexdigest()}-{ids.hexdigest()[:16]}"
 
 
@@ -108,8 +108,8 @@ def _repeats(data: HeteroData) -> dict[str, dict[str, int]]:
         distinct[split] = np.unique(users * count(data, "item") + items)
         duplicates[split] = len(users) - len(distinct[split])
     leaks = {
-        f"{one}-{other}": len(np.intersect1d(distinct[one], distinct[other], assume_unique=True))
-        for one, other in combinations(SPLITS, 2)
+        f"{first}-{second}": len(np.intersect1d(distinct[first], distinct[second], assume_unique=True))
+        for first, second in combinations(SPLITS, 2)
     }
     return {"duplicates": duplicates, "leaks": leaks}
 

@@ -45,8 +45,8 @@ def times(table: Table, name: str) -> NDArray[Any]:
         if moments.null_count() <= numbers.null_count():
             refuse_new_nulls(table, name, values, moments, EXPECTED)
             if zoned.any() and not zoned.all():
-                told = f"{(~zoned).sum():,} of {len(zoned):,} times have no zone and are taken for UTC"
-                table.notes.append(f"{table.path.name}: {name}: {told}")
+                without = f"{(~zoned).sum():,} of {len(zoned):,} times have no zone"
+                table.notes.append(f"{table.path.name}: {name}: {without} and are taken for UTC")
             return _whole(moments.to_numpy())
     refuse_new_nulls(table, name, values, numbers, EXPECTED)
     if (dates := _calendar(numbers)) is not None:
@@ -80,7 +80,7 @@ def _calendar(numbers: pl.Series) -> pl.Series | None:
 
 def _in_seconds(table: Table, name: str, numbers: pl.Series) -> NDArray[Any]:
     size = numbers.abs()
-    unit, scale = next((one for one in UNITS if size.max() < LATEST * one[1]), UNITS[-1])  # type: ignore[operator]
+    unit, scale = next((unit for unit in UNITS if (size < LATEST * unit[1]).all()), UNITS[-1])
     if (far := size >= LATEST * scale).any():
         row = int(far.arg_max() or 0)
         raise DataError(f"{table.where(row)}: {name} is {shown(numbers[row])}, expected {EXPECTED}, before 2100")

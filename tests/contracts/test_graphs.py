@@ -22,8 +22,8 @@ from torch_geometric.typing import WITH_PYG_LIB, WITH_TORCH_SPARSE
 from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_dataset, recommend
 from bm3_pyg.data import describe, edges_of, export_dataset, fingerprint, modalities, raw_ids
 from bm3_pyg.data.cache import cached
-from bm3_pyg.data.edges import RATED_BY, RATES, edge_values
-from bm3_pyg.data.hetero import build, interactions_of, missing_of
+from bm3_pyg.data.edges import RATED_BY, RATES, edge_values, interactions_of
+from bm3_pyg.data.hetero import build, missing_of
 from bm3_pyg.data.splits import Interactions
 from bm3_pyg.errors import DataError
 from bm3_pyg.eval.cold import with_cold_items

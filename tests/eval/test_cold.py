@@ -8,7 +8,8 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_dataset
 from bm3_pyg.data import edges_of, modalities, raw_ids
-from bm3_pyg.data.hetero import build, interactions_of, missing_of
+from bm3_pyg.data.edges import interactions_of
+from bm3_pyg.data.hetero import build, missing_of
 from bm3_pyg.data.splits import cold_item_split
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.eval import with_cold_items

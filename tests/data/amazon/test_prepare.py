@@ -21,7 +21,7 @@ from raw_amazon import RawFiles, write_raw
 from bm3_pyg.data import describe, edges_of, fingerprint, load_dataset
 from bm3_pyg.data.amazon import prepare_amazon
 from bm3_pyg.data.amazon.release import PUBLISHED
-from bm3_pyg.data.hetero import interactions_of
+from bm3_pyg.data.edges import interactions_of
 from bm3_pyg.data.prepared import read_card
 from bm3_pyg.errors import ConfigError, DataError
 
