@@ -26,8 +26,7 @@ from unittest import mock
 import numpy as np
 from numpy.typing import NDArray
 
-USERS, ITEMS, INTERACTIONS = 192_403, 63_001, 1_689_188  # of the 5-core
-RATINGS, META_ITEMS = 7_824_482, 498_196
+ELECTRONICS = (192_403, 63_001, 1_689_188, 7_824_482, 498_196)  # as in raw_amazon.Size
 CATEGORY = "Electronics"
 STAND_IN = "stand-in"
 
@@ -78,14 +77,9 @@ def _in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _write(raw: Path, share: float) -> None:
-    from raw_amazon import write_raw
+    from raw_amazon import Size, write_raw
 
-    users, items, interactions, ratings, meta_items = (
-        max(1, round(share * number)) for number in (USERS, ITEMS, INTERACTIONS, RATINGS, META_ITEMS)
-    )
-    write_raw(
-        raw, CATEGORY, users=users, items=items, interactions=interactions, ratings=ratings, meta_items=meta_items
-    )
+    write_raw(raw, CATEGORY, Size(*(max(1, round(share * number)) for number in ELECTRONICS)))
 
 
 def _prepare(raw: Path, out: Path, interactions: str, encoder: str | None) -> dict[str, Any]:

@@ -60,6 +60,27 @@ REVIEWS = (
 
 
 @dataclass(frozen=True)
+class Size:
+    """How much raw files hold.
+
+    Attributes:
+        users: In the 5-core.
+        items: In the 5-core.
+        interactions: In the 5-core, without repeats: at least five times the greater of the two, and at most half of
+            all pairs.
+        ratings: Lines in the ratings, at least 1.01 times ``interactions``.
+        meta_items: Items that have a line in meta, and as many with an image, in and outside the core; about 1 in 100
+            of the core items has no line and another 1 in 100 no image.
+    """
+
+    users: int
+    items: int
+    interactions: int
+    ratings: int
+    meta_items: int
+
+
+@dataclass(frozen=True)
 class RawFiles:
     """Four raw files and the truth about them, as frames of user, item, rating, time or by item id."""
 
@@ -74,36 +95,21 @@ class RawFiles:
     pool: NDArray[np.float32]  # [POOL, image_dim]
 
 
-def write_raw(
-    folder: Path,
-    category: str,
-    *,
-    users: int,
-    items: int,
-    interactions: int,
-    ratings: int,
-    meta_items: int,
-    seed: int = 0,
-    image_dim: int = 4096,
-) -> RawFiles:
+def write_raw(folder: Path, category: str, size: Size, *, seed: int = 0, image_dim: int = 4096) -> RawFiles:
     """Write ``reviews_CAT_5.json.gz``, ``ratings_CAT.csv``, ``meta_CAT.json.gz`` and ``image_features_CAT.b``.
 
     Args:
         folder: Where they go; it exists.
         category: CAT, such as ``Baby``.
-        users, items, interactions: The size of the 5-core, without repeats: ``interactions`` is at least five times
-            the greater of the two, and at most half of all pairs.
-        ratings: Lines in the ratings, at least 1.01 times ``interactions``.
-        meta_items: Items that have a line in meta, and as many with an image, in and outside the core; about 1 in 100
-            of the core items has no line and another 1 in 100 no image.
+        size: How much of everything.
         seed: Same seed, same files.
         image_dim: Numbers in an image feature; 4,096 in the real files.
     """
     rng = np.random.default_rng(seed)
-    catalogue = 2 * meta_items + items
+    catalogue = 2 * size.meta_items + size.items
     item_ids = _item_ids(catalogue)
-    core = _by_item(_core(rng, users, items, interactions))
-    everything = _by_item(np.concatenate((core, _around(rng, core, users, items, catalogue - items, ratings)), axis=1))
+    core = _by_item(_core(rng, size))
+    everything = _by_item(np.concatenate((core, _around(rng, core, size, catalogue - size.items)), axis=1))
     user_ids = _user_ids(int(everything[0].max()) + 1)
     files = RawFiles(
         folder / f"reviews_{category}_5.json.gz",
@@ -118,13 +124,14 @@ def write_raw(
     )
     _write_reviews(files.reviews, files.core)
     files.everything.write_csv(files.ratings, include_header=False)
-    _write_meta(files, item_ids, _members(rng, items, catalogue, meta_items), items)
-    _write_images(files, item_ids, _members(rng, items, catalogue, meta_items), items)
+    _write_meta(files, item_ids, _members(rng, size, catalogue), size.items)
+    _write_images(files, item_ids, _members(rng, size, catalogue), size.items)
     return files
 
 
-def _core(rng: np.random.Generator, users: int, items: int, interactions: int) -> Ints:
+def _core(rng: np.random.Generator, size: Size) -> Ints:
     """[4, interactions]: user, item, rating, time; each pair once, each user and item at least CORE times."""
+    users, items, interactions = size.users, size.items, size.interactions
     if min(users, items) < CORE or not CORE * max(users, items) <= interactions <= users * items // 2:
         raise ValueError(f"no {CORE}-core of {users:,} users, {items:,} items and {interactions:,} interactions")
     step = np.arange(CORE * max(users, items))
@@ -139,8 +146,9 @@ def _core(rng: np.random.Generator, users: int, items: int, interactions: int) -
     return _rated(rng, keys // items, keys % items)
 
 
-def _around(rng: np.random.Generator, core: Ints, users: int, items: int, outside: int, ratings: int) -> Ints:
-    """The [4, n] rows beside the core that bring it to ``ratings`` rows."""
+def _around(rng: np.random.Generator, core: Ints, size: Size, outside: int) -> Ints:
+    """The [4, n] rows beside the core that bring it to ``size.ratings`` rows."""
+    users, items, ratings = size.users, size.items, size.ratings
     some = max(1, core.shape[1] // 500)
     same = core[:, rng.choice(core.shape[1], some, replace=False)]
     later = core[:, rng.choice(core.shape[1], some, replace=False)]
@@ -207,8 +215,9 @@ def _base36(prefix: str, numbers: Ints, width: int) -> pl.Series:
     return prefix + pl.Series(digits.astype(str))
 
 
-def _members(rng: np.random.Generator, items: int, catalogue: int, n: int) -> Ints:
-    """``n`` items in random order: all of the core but 1 in 100 (one at least), the others from outside."""
+def _members(rng: np.random.Generator, size: Size, catalogue: int) -> Ints:
+    """``meta_items`` items in random order: all of the core but 1 in 100 (one at least), the others from outside."""
+    items, n = size.items, size.meta_items
     inside = rng.permutation(items)[max(1, items // 100) :][:n]
     outside = items + rng.permutation(catalogue - items)[: n - len(inside)]
     return rng.permutation(np.concatenate((inside, outside)))

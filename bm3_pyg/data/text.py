@@ -72,10 +72,10 @@ def encode_texts(
         for start in range(0, len(distinct), SHARD):
             part = distinct[start : start + SHARD]
             file = folder / f"{start // SHARD}.npz"
-            if (shard := _read_or_none(file, len(part))) is None:
+            if (shard := _read_shard(file, len(part))) is None:
                 encode = encode or _load(model, batch_size)
                 shard = encode(part)
-                _keep(shard, file)
+                _write_shard(shard, file)
             shards.append(shard)
             bar.update(len(part))
     at = {text: index for index, text in enumerate(distinct)}
@@ -234,16 +234,16 @@ def _load(folder: Path, batch_size: int) -> Encode:
     return encode
 
 
-def _read_or_none(file: Path, rows: int) -> NDArray[np.float32] | None:
+def _read_shard(file: Path, rows: int) -> NDArray[np.float32] | None:
     try:
-        with np.load(file, allow_pickle=False) as kept:  # a zip file: what has changed since is found by its checksum
-            values: NDArray[np.float32] = kept["values"]
+        with np.load(file, allow_pickle=False) as shard:  # a zip file: what has changed since is found by its checksum
+            values: NDArray[np.float32] = shard["values"]
     except Exception:  # whatever is wrong with a shard, it can be made anew
         return None
     return values if values.dtype == np.float32 and values.ndim == 2 and len(values) == rows else None
 
 
-def _keep(values: NDArray[np.float32], file: Path) -> None:
+def _write_shard(values: NDArray[np.float32], file: Path) -> None:
     try:
         make_folder(file.parent)
         with atomic_file(file) as temporary:

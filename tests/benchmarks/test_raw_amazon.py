@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from raw_amazon import write_raw
+from raw_amazon import Size, write_raw
 
 SIZE: dict[str, Any] = {"users": 300, "items": 90, "interactions": 2000, "ratings": 9000, "meta_items": 400}
 
@@ -29,7 +29,7 @@ def peeled(pairs: list[tuple[str, str]], core: int) -> tuple[set[tuple[str, str]
 @pytest.mark.parametrize("distinct", [False, True])
 @pytest.mark.parametrize(("users", "items"), [(300, 90), (90, 300), (70, 70)])
 def test_what_lies_around_the_core_is_peeled_off(tmp_path: Path, distinct: bool, users: int, items: int) -> None:
-    raw = write_raw(tmp_path, "Baby", **SIZE | {"users": users, "items": items}, image_dim=2)
+    raw = write_raw(tmp_path, "Baby", Size(**SIZE | {"users": users, "items": items}), image_dim=2)
     assert raw.core.height == 2000
     assert raw.core["user"].n_unique() == users
     assert raw.core["item"].n_unique() == items
@@ -41,7 +41,7 @@ def test_what_lies_around_the_core_is_peeled_off(tmp_path: Path, distinct: bool,
 
 
 def test_a_core_row_is_the_earliest_of_its_pair(tmp_path: Path) -> None:
-    raw = write_raw(tmp_path, "Baby", **SIZE, image_dim=2)
+    raw = write_raw(tmp_path, "Baby", Size(**SIZE), image_dim=2)
     together = raw.everything.join(raw.core, on=["user", "item"], suffix="_core")
     assert (together["time"] >= together["time_core"]).all()
     assert (together["time"] > together["time_core"]).sum() == 4
@@ -51,7 +51,7 @@ def test_a_core_row_is_the_earliest_of_its_pair(tmp_path: Path) -> None:
 
 
 def test_the_files_have_the_real_formats(tmp_path: Path) -> None:
-    raw = write_raw(tmp_path, "Sports_and_Outdoors", **SIZE, image_dim=4096)
+    raw = write_raw(tmp_path, "Sports_and_Outdoors", Size(**SIZE), image_dim=4096)
     names = sorted(path.name for path in tmp_path.iterdir())
     category = "Sports_and_Outdoors"
     expected = [f"image_features_{category}.b", f"meta_{category}.json.gz", f"ratings_{category}.csv"]
@@ -69,7 +69,7 @@ def test_the_files_have_the_real_formats(tmp_path: Path) -> None:
 
 
 def test_what_is_ugly_in_the_real_files_is_there(tmp_path: Path) -> None:
-    raw = write_raw(tmp_path, "Baby", **SIZE, image_dim=2)
+    raw = write_raw(tmp_path, "Baby", Size(**SIZE), image_dim=2)
     core_items = set(raw.core["item"])
     assert 0 < len(core_items - raw.texts.keys()) < 5
     assert 0 < len(core_items - raw.image_row.keys()) < 5
@@ -89,7 +89,7 @@ def test_same_seed_same_files(tmp_path: Path) -> None:
     contents = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         (tmp_path / folder).mkdir()
-        write_raw(tmp_path / folder, "Baby", **SIZE, seed=seed, image_dim=2)
+        write_raw(tmp_path / folder, "Baby", Size(**SIZE), seed=seed, image_dim=2)
         contents.append({path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()})
     assert contents[0] == contents[1]
     assert all(contents[0][name] != contents[2][name] for name in contents[0])
@@ -106,11 +106,11 @@ def test_same_seed_same_files(tmp_path: Path) -> None:
 )
 def test_impossible_sizes(tmp_path: Path, changed: dict[str, int], what: str) -> None:
     with pytest.raises(ValueError, match=what):
-        write_raw(tmp_path, "Baby", **SIZE | changed, image_dim=2)
+        write_raw(tmp_path, "Baby", Size(**SIZE | changed), image_dim=2)
 
 
 @pytest.mark.parametrize("size", [{"users": 10, "items": 10, "interactions": 50}, {"interactions": 13_500}])
 def test_full_and_smallest(tmp_path: Path, size: dict[str, int]) -> None:
-    raw = write_raw(tmp_path, "Baby", **SIZE | size | {"ratings": 40_000}, image_dim=2)
+    raw = write_raw(tmp_path, "Baby", Size(**SIZE | size | {"ratings": 40_000}), image_dim=2)
     assert raw.core.select(pl.struct("user", "item").n_unique()).item() == size["interactions"]
     assert raw.everything.height == 40_000

@@ -104,17 +104,17 @@ def test_a_killed_run_goes_on_where_it_was(
     asked: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = [f"text {number}" for number in range(19)]
-    keep = text._keep
+    write = text._write_shard
 
     def killed(values: NDArray[np.float32], file: Path) -> None:
         if file.stem == "2":
             raise KeyboardInterrupt
-        keep(values, file)
+        write(values, file)
 
-    monkeypatch.setattr(text, "_keep", killed)
+    monkeypatch.setattr(text, "_write_shard", killed)
     with pytest.raises(KeyboardInterrupt):
         encode_texts(texts, str(tmp_path / "model"))
-    monkeypatch.setattr(text, "_keep", keep)
+    monkeypatch.setattr(text, "_write_shard", write)
     before = [one for call in asked[:2] for one in call]
     asked.clear()
     values = encode_texts(texts, str(tmp_path / "model"))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from raw_amazon import write_raw
+from raw_amazon import Size, write_raw
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset
@@ -28,7 +28,7 @@ def _encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     (tmp_path / "raw").mkdir()
-    write_raw(tmp_path / "raw", "Baby", users=40, items=20, interactions=300, ratings=600, meta_items=30)
+    write_raw(tmp_path / "raw", "Baby", Size(users=40, items=20, interactions=300, ratings=600, meta_items=30))
     return tmp_path
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from raw_amazon import RawFiles, write_raw
+from raw_amazon import RawFiles, Size, write_raw
 
 from bm3_pyg.data.amazon import images
 from bm3_pyg.data.amazon.images import read_images
@@ -18,7 +18,7 @@ from bm3_pyg.errors import DataError
 def raw(tmp_path_factory: pytest.TempPathFactory) -> RawFiles:
     folder = tmp_path_factory.mktemp("raw")
     size = {"users": 190, "items": 150, "interactions": 1600, "ratings": 3000, "meta_items": 600}
-    return write_raw(folder, "Baby", **size, image_dim=6)
+    return write_raw(folder, "Baby", Size(**size), image_dim=6)
 
 
 def slow(path: Path, dim: int) -> dict[str, list[float]]:

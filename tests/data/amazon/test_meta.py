@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from raw_amazon import RawFiles, write_raw
+from raw_amazon import RawFiles, Size, write_raw
 
 from bm3_pyg.data.amazon import lines
 from bm3_pyg.data.amazon.meta import read_texts
@@ -31,7 +31,7 @@ TEXT = "A 'B' \"C\" é Nûby Baby Toys & Games Soft &amp; safe.  It's fine."
 def raw(tmp_path_factory: pytest.TempPathFactory) -> RawFiles:
     folder = tmp_path_factory.mktemp("raw")
     size = {"users": 190, "items": 120, "interactions": 1600, "ratings": 3000, "meta_items": 300}
-    return write_raw(folder, "Baby", **size, image_dim=4)
+    return write_raw(folder, "Baby", Size(**size), image_dim=4)
 
 
 def written(tmp_path: Path, *content: bytes | str) -> Path:

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 import torch
 from numpy.typing import NDArray
-from raw_amazon import RawFiles, write_raw
+from raw_amazon import RawFiles, Size, write_raw
 
 from bm3_pyg.data import describe, edges_of, fingerprint, load_dataset
 from bm3_pyg.data.amazon import prepare_amazon
@@ -53,18 +53,15 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> RawFiles:
     return write_raw(
         tmp_path_factory.mktemp("raw"),
         "Electronics",
-        users=1924,
-        items=630,
-        interactions=16_892,
-        ratings=40_000,
-        meta_items=700,
+        Size(users=1924, items=630, interactions=16_892, ratings=40_000, meta_items=700),
     )
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> RawFiles:
     (tmp_path / "raw").mkdir()
-    return write_raw(tmp_path / "raw", "Baby", users=40, items=20, interactions=300, ratings=600, meta_items=30, seed=1)
+    size = Size(users=40, items=20, interactions=300, ratings=600, meta_items=30)
+    return write_raw(tmp_path / "raw", "Baby", size, seed=1)
 
 
 def folder_with(tmp_path: Path, raw: RawFiles, *kinds: str) -> Path:

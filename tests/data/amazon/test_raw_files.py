@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_amazon import RawFiles, write_raw
+from raw_amazon import RawFiles, Size, write_raw
 
 from bm3_pyg.data.amazon import prepare_amazon, raw_files
 from bm3_pyg.data.amazon.raw_files import Origin, at_hand, gather, wanted
@@ -91,7 +91,7 @@ def test_what_is_not_given_is_downloaded_from_where_one_says(tmp_path: Path, mon
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> RawFiles:
     folder = tmp_path_factory.mktemp("raw")
-    return write_raw(folder, "Baby", users=40, items=20, interactions=300, ratings=600, meta_items=30, seed=1)
+    return write_raw(folder, "Baby", Size(users=40, items=20, interactions=300, ratings=600, meta_items=30), seed=1)
 
 
 def packed(path: Path, files: dict[str, bytes | Path]) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from raw_amazon import RawFiles, write_raw
+from raw_amazon import RawFiles, Size, write_raw
 
 from bm3_pyg.data.amazon import lines
 from bm3_pyg.data.amazon.reviews import read_interactions
@@ -83,7 +83,7 @@ UGLY_REVIEWS: list[tuple[bytes, Row | None]] = [
 def raw(tmp_path_factory: pytest.TempPathFactory) -> RawFiles:
     folder = tmp_path_factory.mktemp("raw")
     size = {"users": 190, "items": 70, "interactions": 1600, "ratings": 7000, "meta_items": 300}
-    return write_raw(folder, "Baby", **size, image_dim=4)
+    return write_raw(folder, "Baby", Size(**size), image_dim=4)
 
 
 def frame(rows: list[Row]) -> pl.DataFrame:
