@@ -53,13 +53,13 @@ def measured(
 ) -> dict[str, Tensor]:
     """Each user's value of each metric, [n] float64.
 
-    The metrics' own sums are in double precision only where torchmetrics is not installed, so they are not asked.
+    The metrics' own sums are in double precision only where torchmetrics is not installed, so they are not used.
 
     Args:
         metrics: from :func:`metrics_at`.
         ids: [n, m] the best items of n users, best first; an id past the last one stands for none.
         positives: [p] places 0 to n - 1 and [p] item ids, one or more for each place.
     """
-    found = LinkPredMetricData(ids, positives)
-    found._pred_rel_mat = found.pred_rel_mat.double()
-    return {name: metric._compute(found).double() for name, metric in metrics.items()}
+    lists = LinkPredMetricData(ids, positives)
+    lists._pred_rel_mat = lists.pred_rel_mat.double()
+    return {name: metric._compute(lists).double() for name, metric in metrics.items()}

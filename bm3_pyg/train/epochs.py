@@ -61,14 +61,14 @@ class Epochs:
             self.loss = partial(model.loss, generator=numbers.generator)
         self.users, self.items = interactions
         self.steps = math.ceil(self.users.numel() / config.batch_size)
-        self.at = Position()
+        self.position = Position()
         self.optimizer = build_optimizer(model, lr=config.lr)
 
     def close(self) -> None:
         if isinstance(self.optimizer, DeferredAdam):
             self.optimizer.detach()
 
-    def go_on(self, stop: StopFlag, after_step: Callable[[int, int], None]) -> dict[str, float]:
+    def advance(self, stop: StopFlag, after_step: Callable[[int, int], None]) -> dict[str, float]:
         """Take the steps that are left of this epoch, or those until ``stop`` is set; the mean of each loss so far.
 
         Raises:
@@ -79,11 +79,11 @@ class Epochs:
             self.model.train()
         for batch in self._batches():
             self._step(self.users[batch], self.items[batch])
-            after_step(self.at.step, self.steps)
+            after_step(self.position.step, self.steps)
             if stop.set:
                 break
         losses = self._mean_losses()
-        self.at.seconds += time.perf_counter() - started
+        self.position.seconds += time.perf_counter() - started
         return losses
 
     def end(self) -> None:
@@ -92,18 +92,18 @@ class Epochs:
         Raises:
             TrainingError: a weight is not finite.
         """
-        # Of row tables the losses of the next batches tell.
+        # What is wrong with a row of a table shows in the losses of the next batches.
         tables = {id(module.stored) for module in self.model.modules() if isinstance(module, RowTable)}
         if not all(bool(weight.isfinite().all()) for weight in self.model.parameters() if id(weight) not in tables):
             raise self._error("weights are not finite after its last step")
-        self.at = Position(self.at.epoch + 1)
+        self.position = Position(self.position.epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on from here, rows that wait for their update as they are."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "state": {**vars(self.at)},
+            "state": {**vars(self.position)},
             **self.numbers.state_dict(),
         }
 
@@ -113,28 +113,28 @@ class Epochs:
         Raises:
             RunError: it is not the state of this model and these interactions, or of another device.
         """
-        at = Position(**{name.name: checkpoint["state"][name.name] for name in fields(Position)})
+        position = Position(**{part.name: checkpoint["state"][part.name] for part in fields(Position)})
         count = self.users.numel()
-        if at.step > self.steps or (at.order is not None and not _is_permutation(at.order, count)):
+        if position.step > self.steps or (position.order is not None and not _is_permutation(position.order, count)):
             raise RunError(f"{path}: state: not that of an epoch of {count:,} interactions in {self.steps:,} steps")
         load_weights(self.model, checkpoint["model"], path)
-        check_optimizer(self.optimizer, checkpoint["optimizer"], at.epoch * self.steps + at.step, path)
+        check_optimizer(self.optimizer, checkpoint["optimizer"], position.epoch * self.steps + position.step, path)
         try:
             self.numbers.load_state_dict(checkpoint)
         except RuntimeError as error:
             raise RunError(f"{path}: begun on another device ({one_line(error)})") from error
-        self.at = at
+        self.position = position
 
     def _batches(self) -> Iterator[Tensor]:
         """Positions of the interactions of each step left in this epoch."""
-        if self.at.order is None:
+        if self.position.order is None:
             generator = self.numbers.generator
-            self.at.order = torch.randperm(self.users.numel(), generator=generator, device=generator.device)
+            self.position.order = torch.randperm(self.users.numel(), generator=generator, device=generator.device)
             if draws_per_epoch(self.model):
                 start: Callable[..., None] = self.model.start_epoch
                 with self.numbers.drawing():
                     start(generator=generator) if takes_generator(start) else start()
-        yield from self.at.order.to(self.users.device).split(self.config.batch_size)[self.at.step :]
+        yield from self.position.order.to(self.users.device).split(self.config.batch_size)[self.position.step :]
 
     def _step(self, users: Tensor, items: Tensor) -> None:
         with self.numbers.drawing():
@@ -142,16 +142,16 @@ class Epochs:
             losses.total.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        sums = self.at.sums
+        sums = self.position.sums
         for name, value in losses._asdict().items():
             weighted = value.detach().double() * users.numel()
             sums[name] = sums[name] + weighted if name in sums else weighted
-        self.at.step += 1
+        self.position.step += 1
 
     def _mean_losses(self) -> dict[str, float]:
         """Mean of each loss over the interactions of this epoch so far."""
-        count = min(self.at.step * self.config.batch_size, self.users.numel())
-        losses = {name: float(total) / count for name, total in self.at.sums.items()}
+        count = min(self.position.step * self.config.batch_size, self.users.numel())
+        losses = {name: float(total) / count for name, total in self.position.sums.items()}
         if not all(math.isfinite(value) for value in losses.values()):
             values = ", ".join(f"{name} {value:g}" for name, value in losses.items())
             raise self._error(f"loss is not finite ({values})")
@@ -159,9 +159,8 @@ class Epochs:
 
     def _error(self, what: str) -> TrainingError:
         kept = "" if self.last is None else f"; {self.last} keeps the last good state"
-        return TrainingError(
-            f"epoch {self.at.epoch + 1}: {what}, expected finite numbers; try an lr below {self.config.lr:g}{kept}"
-        )
+        epoch, lr = self.position.epoch + 1, self.config.lr
+        return TrainingError(f"epoch {epoch}: {what}, expected finite numbers; try an lr below {lr:g}{kept}")
 
 
 def _is_permutation(order: Tensor, count: int) -> bool:

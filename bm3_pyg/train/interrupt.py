@@ -36,9 +36,9 @@ def stop_flag() -> Iterator[StopFlag]:
             raise KeyboardInterrupt
         flag.set = True
 
-    for around in map(signal.getsignal, SIGNALS):
-        if isinstance(around, _Interrupt) and around.words is not None:
-            around.over.set()
+    for handler in map(signal.getsignal, SIGNALS):
+        if isinstance(handler, _Interrupt) and handler.reason:
+            handler.over.set()
             flag.set = True
     with _handled(handle):
         yield flag
@@ -60,9 +60,9 @@ def terminable() -> Iterator[None]:
         with _handled(interrupt):
             yield
     except Exception as error:
-        if interrupt.words is None:
+        if not interrupt.reason:
             raise
-        raise KeyboardInterrupt(interrupt.words) from error
+        raise KeyboardInterrupt(interrupt.reason) from error
     finally:
         interrupt.over.set()
 
@@ -71,16 +71,16 @@ class _Interrupt:
     """A handler that raises as soon as it may; a second signal does not wait for that."""
 
     def __init__(self) -> None:
-        self.words: str | None = None
+        self.reason = ""
         self.over = threading.Event()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        first = self.words is None
-        self.words = f"stopped by {signal.Signals(number).name}" if number != signal.SIGINT else "interrupted"
+        first = not self.reason
+        self.reason = f"stopped by {signal.Signals(number).name}" if number != signal.SIGINT else "interrupted"
         if first and _is_delicate(frame):
             threading.Thread(target=self._send_again, args=(number,), daemon=True).start()
         else:
-            raise KeyboardInterrupt(self.words)
+            raise KeyboardInterrupt(self.reason)
 
     def _send_again(self, number: int) -> None:
         main = threading.main_thread().ident or 0
@@ -102,8 +102,8 @@ def _is_delicate(frame: FrameType | None) -> bool:
 @contextmanager
 def _handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """The signals that are not ignored go to ``handle``."""
-    heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    previous = {number: signal.signal(number, handle) for number in heard}
+    handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handle) for number in handled}
     try:
         yield
     finally:

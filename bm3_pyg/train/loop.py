@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import edges_of
@@ -22,13 +22,13 @@ from bm3_pyg.eval.tasks import check_sizes
 from bm3_pyg.eval.users import write_ranking
 from bm3_pyg.optim import check_trainable
 from bm3_pyg.protocols import takes_generator, to_train, training_mode, trains
+from bm3_pyg.train.early_stopping import EarlyStopping
 from bm3_pyg.train.environment import peak_memory_mb
 from bm3_pyg.train.epochs import Epochs
 from bm3_pyg.train.interrupt import StopFlag, stop_flag
 from bm3_pyg.train.numbers import RunNumbers
 from bm3_pyg.train.progress import Progress
 from bm3_pyg.train.run import RunFolder
-from bm3_pyg.train.selection import Selection
 from bm3_pyg.train.settings import TrainConfig
 
 UNMEASURED = {
@@ -40,7 +40,7 @@ Callback = Callable[[dict[str, Any]], None]
 
 @dataclass
 class TrainResult:
-    """What training found. ``model`` holds the weights of ``best_epoch`` when :func:`fit` returns.
+    """The outcome of training. The model holds the weights of ``best_epoch`` when :func:`fit` returns.
 
     ``val`` and ``test`` are the metrics of the selected epoch, empty where the split has no interactions;
     ``history`` has one record an epoch: losses, validation metrics, seconds, peak memory.
@@ -114,28 +114,43 @@ def fit(
                 logging.getLogger("bm3_pyg").warning("%s: %s", getattr(data, "name", "dataset"), left_out)
         if not trains(trainee):
             return _without_training(held_out, folder, callbacks)
-        device = next(trainee.parameters()).device
-        last = None if folder is None else folder.path / "last.pt"
-        with (
-            RunNumbers(config.seed, device, shares=not takes_generator(trainee.loss)) as numbers,
-            training_mode(trainee),
-            closing(Epochs(trainee, training.to(device), config, numbers, last)) as epochs,
-            closing(Progress(config.max_epochs, verbose)) as progress,
-        ):
-            loop = _Loop(config, held_out, epochs, Selection(trainee, folder), folder, progress, callbacks)
-            with stop_flag() if folder else nullcontext(StopFlag()) as stop:
-                loop.run(stop)
-            return loop.finish()
+        return _train(held_out, training, config, folder, callbacks, verbose)
+
+
+def _train(
+    held_out: HeldOut,
+    training: Tensor,
+    config: TrainConfig,
+    folder: RunFolder | None,
+    callbacks: Sequence[Callback],
+    verbose: bool,
+) -> TrainResult:
+    """The run of a model on the interactions ``training`` [2, E], in the folder that is held for it."""
+    model = held_out.model
+    device = next(model.parameters()).device
+    last = None if folder is None else folder.path / "last.pt"
+    with (
+        RunNumbers(config.seed, device, shares=not takes_generator(model.loss)) as numbers,
+        training_mode(model),
+        closing(Epochs(model, training.to(device), config, numbers, last)) as epochs,
+        closing(Progress(config.max_epochs, verbose)) as progress,
+    ):
+        stopping = EarlyStopping(model, config, folder)
+        loop = _Loop(config, held_out, epochs, stopping, folder, progress, callbacks)
+        with stop_flag() if folder else nullcontext(StopFlag()) as stop:
+            loop.run(stop)
+        stopping.load_best()
+        return _tested(held_out, folder, stopping.best_epoch, stopping.best, loop.history)
 
 
 @dataclass
 class _Loop:
-    """The epochs of one run, each with its evaluation, its selection and what is written of it."""
+    """The epochs of one run in turn, the evaluation of each, and what is written of them."""
 
     config: TrainConfig
     held_out: HeldOut
     epochs: Epochs
-    selection: Selection
+    stopping: EarlyStopping
     folder: RunFolder | None
     progress: Progress
     callbacks: Sequence[Callback]
@@ -146,21 +161,16 @@ class _Loop:
         """Train to the end, or until ``stop`` is set: then all is saved, and a KeyboardInterrupt raised."""
         if self.folder is not None:
             self._begin(self.folder)
-        while not self._is_over():
-            losses = self.epochs.go_on(stop, self.progress.step)
+        while not self.stopping.ends_after(self.epochs.position.epoch):
+            losses = self.epochs.advance(stop, self.progress.step)
             if not stop.set:
                 self._end_epoch(losses)
             if stop.set:
                 self._save()
-                raise self._stopped(f"in epoch {self.epochs.at.epoch + 1}")
+                raise self._stopped(f"in epoch {self.epochs.position.epoch + 1}")
         self._save()
         if stop.set:
             raise self._stopped("before the test")
-
-    def finish(self) -> TrainResult:
-        """Load the selected weights and test them. All else is written: it may end at any moment."""
-        self.selection.load()
-        return _tested(self.held_out, self.folder, self.selection.epoch, self.selection.val, self.history)
 
     def _begin(self, folder: RunFolder) -> None:
         """Take up the state of last.pt, if there is one, and then the folder."""
@@ -169,11 +179,11 @@ class _Loop:
             self._restore(last, folder.path)
         self.history = folder.begin(last)
         self.progress.resume(self.history)
-        at = self.epochs.at
-        if not at.epoch and not at.step:
+        position = self.epochs.position
+        if not position.epoch and not position.step:
             self._save()
         # Epochs may end elsewhere than the run was begun with: the last one is evaluated all the same.
-        ends = at.epoch == self.config.max_epochs and not at.step
+        ends = position.epoch == self.config.max_epochs and not position.step
         if ends and "val" in self.held_out.tasks and "val" not in self.history[-1]:
             self._evaluate(self.history[-1])
             folder.write_history(self.history)
@@ -181,26 +191,22 @@ class _Loop:
     def _restore(self, last: dict[str, Any], folder: Path) -> None:
         """Take up the state of last.pt."""
         self.epochs.load_state_dict(last, folder / "last.pt")
-        self.selection.load_state_dict(last["state"])
-        begun = self.epochs.at.epoch + (self.epochs.at.step > 0)
+        self.stopping.load_state_dict(last["state"])
+        position = self.epochs.position
+        begun = position.epoch + (position.step > 0)
         if self.config.max_epochs < begun:
             raise RunError(
                 f"{folder}: max_epochs: got {self.config.max_epochs}, but epoch {begun} has begun there; "
                 f"expected at least {begun}"
             )
 
-    def _is_over(self) -> bool:
-        epoch, config = self.epochs.at.epoch, self.config
-        stopped = self.selection.without_gain >= config.patience and epoch >= config.min_epochs
-        return epoch >= config.max_epochs or stopped
-
     def _end_epoch(self, losses: dict[str, float]) -> None:
-        seconds = self.epochs.at.seconds
+        seconds = self.epochs.position.seconds
         self.epochs.end()
-        epoch = self.epochs.at.epoch
+        epoch = self.epochs.position.epoch
         record: dict[str, Any] = {"epoch": epoch, "loss": losses, "train_seconds": seconds}
         if "val" not in self.held_out.tasks:
-            self.selection.consider(epoch, {})
+            self.stopping.consider(epoch, {})
         elif epoch % self.config.eval_every == 0 or epoch == self.config.max_epochs:
             self._evaluate(record)
         record["peak_memory_mb"] = peak_memory_mb(self.epochs.users.device)
@@ -209,20 +215,20 @@ class _Loop:
             self.folder.append_history(record)
             if time.monotonic() - self.saved_at >= self.config.checkpoint_seconds:
                 self._save()
-        self.progress.epoch(record, self.selection.epoch, self.selection.val)
+        self.progress.epoch(record, self.stopping.best_epoch, self.stopping.best)
         for callback in self.callbacks:
             callback(record)
 
     def _evaluate(self, record: dict[str, Any]) -> None:
         _validate(self.held_out, record)
-        self.selection.consider(record["epoch"], record["val"])
+        self.stopping.consider(record["epoch"], record["val"])
 
     def _save(self) -> None:
         """Write last.pt, if there is a folder."""
         if self.folder is None:
             return
         last = self.epochs.state_dict()
-        last["state"] |= self.selection.state_dict()
+        last["state"] |= self.stopping.state_dict()
         self.folder.save_last({**last, "evaluated": bool(self.history) and "val" in self.history[-1]})
         self.saved_at = time.monotonic()
 
@@ -256,17 +262,13 @@ def _validate(held_out: HeldOut, record: dict[str, Any]) -> None:
 
 
 def _tested(
-    held_out: HeldOut,
-    folder: RunFolder | None,
-    epoch: int,
-    val: dict[str, float],
-    history: list[dict[str, Any]],
+    held_out: HeldOut, folder: RunFolder | None, epoch: int, val: dict[str, float], history: list[dict[str, Any]]
 ) -> TrainResult:
-    """The result of a run whose model has the weights of ``epoch``; one ranking gives all that is told of the test."""
+    """Test the weights of the selected ``epoch`` and write the result, last of all: it may end at any moment."""
     ranking = held_out.ranking("test")
-    test = {} if ranking is None else ranking.metrics()
+    result = TrainResult(epoch, val, ranking.metrics() if ranking else {}, history, folder.path if folder else None)
     if folder is not None:
         if ranking is not None:
             write_ranking(ranking, held_out.data, folder.path)
-        folder.write_metrics(epoch, val, test)
-    return TrainResult(epoch, val, test, history, folder.path if folder else None)
+        folder.write_metrics(epoch, val, result.test)
+    return result

@@ -44,7 +44,7 @@ class Progress:
     def epoch(self, record: dict[str, Any], best_epoch: int, best: dict[str, float]) -> None:
         summary = f"loss {record['loss']['total']:.4f}"
         if "val" in record:
-            summary += f"  val recall@20 {record['val'][SELECTION]:.4f}"
+            summary += f"  val {SELECTION} {record['val'][SELECTION]:.4f}"
         if best:
             summary += f"  best {best[SELECTION]:.4f} (epoch {best_epoch})"
         self.bar.set_postfix_str(summary, refresh=False)

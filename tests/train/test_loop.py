@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_run
 from bm3_pyg.errors import DataError, RunError, TrainingError
+from bm3_pyg.eval import RankingTask, ranking_task
+from bm3_pyg.eval.ranking import best_items
 from bm3_pyg.models import Popularity
 
 KEPT = ("test_users.parquet", "test_positives.parquet", "beyond.json")
@@ -94,6 +97,28 @@ def test_the_best_epoch_is_selected_on_validation_and_tested(small_data: HeteroD
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert metrics["test"] == result.test
     assert {"schema", "dataset", "model", "seed", "best_epoch", "val", "test"} == metrics.keys()
+
+
+@pytest.mark.parametrize("model", ["bm3", "popularity"])
+def test_each_split_is_ranked_once(
+    small_data: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    """Validation after each epoch, the test at the end: its metrics are the means of the values kept of users."""
+    ranked: list[int] = []
+
+    def counting(scorer: Any, task: RankingTask, *args: Any) -> Any:
+        ranked.append(task.positives.indices.numel())
+        return best_items(scorer, task, *args)
+
+    monkeypatch.setattr("bm3_pyg.eval.ranking.best_items", counting)
+    monkeypatch.setattr("bm3_pyg.eval.held_out.best_items", counting)
+    untrained = model_of(small_data) if model == "bm3" else Popularity.from_data(small_data)
+    result = fit(untrained, small_data, config(max_epochs=3), tmp_path / "run")
+    val, test = (ranking_task(small_data, split).positives.indices.numel() for split in ("val", "test"))
+    assert ranked == [val] * len(result.history) + [test]
+    users = pl.read_parquet(tmp_path / "run/test_users.parquet")
+    means = {name: users[name].mean() for name in users.columns if "@" in name}
+    assert {name: result.test[name] for name in means} == pytest.approx(means, rel=1e-12)
 
 
 class Scripted(nn.Module):
