@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bm3_pyg.study.tables import HEADLINE
-
 from bm3_pyg import BM3Error, TrainConfig, load_dataset
 from bm3_pyg.data import modalities
 from bm3_pyg.study import metrics_table
