@@ -12,13 +12,13 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import load_dataset, same_fingerprint
 from bm3_pyg.errors import ConfigError, RunError, nearest, shown
-from bm3_pyg.models import MODELS, model_named, name_of, option_names
+from bm3_pyg.models import MODELS, model_named, name_of
 from bm3_pyg.names import is_own
 from bm3_pyg.protocols import unwrapped
 from bm3_pyg.train.checkpoint import load_weights, match_precision
 from bm3_pyg.train.run_files import RunFiles, is_finished
 from bm3_pyg.train.same_data import check_same_data
-from bm3_pyg.train.settings import plain_settings, unknown_key
+from bm3_pyg.train.settings import check_options, plain_settings
 
 
 def load_run(
@@ -31,14 +31,14 @@ def load_run(
 ) -> tuple[Any, HeteroData]:
     """The trained model and the dataset of a run directory.
 
-    A model called ``module:Class`` is imported, from the current folder or Python's path.
+    A model called ``module:Class`` is imported, from the current folder or Python's path: its module's code is run.
 
     Args:
         run: the directory.
         data: the dataset, where it is not to be loaded from where it was.
         device: where the model goes.
-        model: what the weights are loaded into, for a class that cannot be imported, as one
-            of a script; by default a model is built as config.yaml says.
+        model: what the weights are loaded into, for a class that cannot be imported, as one of a script; by default
+            a model is built as config.yaml says.
         options: constructor options that a file cannot hold, such as ``encoder``.
 
     Raises:
@@ -99,10 +99,7 @@ def _build(section: dict[str, Any], data: HeteroData, path: Path, given: dict[st
     """
     chosen = {**section["options"], **given}
     try:
-        known = option_names(section["name"])
-        for key in chosen:
-            if key not in known:
-                raise ConfigError(unknown_key(key, section["name"], known))
+        check_options(section["name"], chosen)
         if isinstance(chosen.get("encoder"), str):
             raise RunError(f"{path.parent}: trained with the encoder {chosen['encoder']}; pass one as encoder")
         return model_named(section["name"]).from_data(data, **chosen)

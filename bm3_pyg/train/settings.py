@@ -76,10 +76,7 @@ def build_model(
     from bm3_pyg.models import model_named
     from bm3_pyg.train.numbers import seeded
 
-    known = tuple(option.name for option in model_options(model))
-    for key in options:
-        if key not in known:
-            raise ConfigError(unknown_key(key, model, known))
+    check_options(model, options)
     for option in model_options(model):
         if option.default is None and option.name not in (*options, "modalities"):
             raise ConfigError(f"--set: expected {option.name}=VALUE, which has no default in {model}")
