@@ -86,7 +86,8 @@ class RunFiles:
         path = self.path / SEAL_FILE
         if not os.path.lexists(path):
             return None
-        return dict(SEAL(_json(path), str(path))["files"])
+        seal = plain.parse_json(plain.to_text(plain.read_bytes(path), path), str(path))
+        return dict(SEAL(seal, str(path))["files"])
 
     def config(self) -> dict[str, Any]:
         """config.yaml, with every training setting."""
@@ -399,10 +400,6 @@ def _kind(annotation: str) -> Check:
     kinds = {"Mapping": mapping_of(text), "Sequence": listing(text), "str": text, "int": integer()}
     check = next((check for name, check in kinds.items() if name in annotation), plain.option)
     return maybe(check) if "None" in annotation else check
-
-
-def _json(path: Path) -> Any:
-    return plain.parse_json(plain.to_text(plain.read_bytes(path), path), str(path))
 
 
 def _require(path: Path, held: bool, expected: str) -> None:

@@ -74,6 +74,22 @@ def killed(data: HeteroData, out: Path, epochs: int, after: int, resume: bool = 
         fit(model, data, config(epochs, **options), out, resume, callbacks=[kill], verbose=False)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
+    """``whole(data, epochs)``: metrics.json of a run on ``small_data`` that nothing stops."""
+    made: dict[object, bytes] = {}
+
+    def metrics(data: HeteroData, epochs: int, **options: Any) -> bytes:
+        key = (epochs, *options.items())
+        if key not in made:
+            out = tmp_path_factory.mktemp("whole") / "run"
+            train(data, out, epochs, checkpoint_seconds=1000, **options)
+            made[key] = (out / "metrics.json").read_bytes()
+        return made[key]
+
+    return metrics
+
+
 def check_consistent(out: Path, data: HeteroData) -> None:
     """The figures of a finished run are those of its weights, in every file, and nothing else is there."""
     check_figures(out, data)
@@ -113,11 +129,10 @@ def test_a_finished_run_is_sealed(small_data: HeteroData, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("stop", [stopped, killed])
 def test_a_finished_run_that_is_extended_is_not_finished(
-    small_data: HeteroData, tmp_path: Path, stop: Callable[..., None]
+    small_data: HeteroData, tmp_path: Path, stop: Callable[..., None], whole: Callable[..., bytes]
 ) -> None:
-    out, whole = tmp_path / "run", tmp_path / "whole"
+    out = tmp_path / "run"
     train(small_data, out, 3)
-    train(small_data, whole, 12)
     stop(small_data, out, 12, after=7, resume=True, checkpoint_seconds=1000)
     left = {path.name for path in out.iterdir()}
     assert not left & {"metrics.json", "seal.json", "test_users.parquet", "test_positives.parquet", "beyond.json"}
@@ -125,7 +140,7 @@ def test_a_finished_run_that_is_extended_is_not_finished(
         gather([out])
     train(small_data, out, 12, resume=True)
     check_consistent(out, small_data)
-    assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    assert (out / "metrics.json").read_bytes() == whole(small_data, 12)
 
 
 def test_fewer_epochs_than_have_begun_are_refused(small_data: HeteroData, tmp_path: Path) -> None:
@@ -138,22 +153,27 @@ def test_fewer_epochs_than_have_begun_are_refused(small_data: HeteroData, tmp_pa
     check_consistent(out, small_data)
 
 
-def test_a_run_ended_earlier_than_it_was_begun_with(small_data: HeteroData, tmp_path: Path) -> None:
+def test_a_run_ended_earlier_than_it_was_begun_with(
+    small_data: HeteroData, tmp_path: Path, whole: Callable[..., bytes]
+) -> None:
     """Its last epoch is evaluated, as if it had been begun so."""
-    out, whole = tmp_path / "run", tmp_path / "whole"
+    out = tmp_path / "run"
     stopped(small_data, out, 20, after=4, eval_every=10)
     train(small_data, out, 4, resume=True, eval_every=10)
-    train(small_data, whole, 4, eval_every=10)
-    assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    assert (out / "metrics.json").read_bytes() == whole(small_data, 4, eval_every=10)
     check_consistent(out, small_data)
 
 
 @pytest.mark.parametrize("eval_every", [3, 10])
 def test_a_kill_right_after_the_late_evaluation(
-    small_data: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eval_every: int
+    small_data: HeteroData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    eval_every: int,
+    whole: Callable[..., bytes],
 ) -> None:
     """The history has it, last.pt does not: it is done again."""
-    out, whole = tmp_path / "run", tmp_path / "whole"
+    out = tmp_path / "run"
 
     def kill(folder: RunFolder, checkpoint: dict[str, Any]) -> None:
         raise Killed
@@ -164,31 +184,30 @@ def test_a_kill_right_after_the_late_evaluation(
         with pytest.raises(Killed):
             train(small_data, out, 4, resume=True, eval_every=eval_every)
     train(small_data, out, 4, resume=True, eval_every=eval_every)
-    train(small_data, whole, 4, eval_every=eval_every)
-    assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    assert (out / "metrics.json").read_bytes() == whole(small_data, 4, eval_every=eval_every)
     check_consistent(out, small_data)
 
 
 @pytest.mark.parametrize("epochs", [5, 6, 7, 8, 9, 15])
-def test_best_pt_goes_back_to_what_last_pt_knows(small_data: HeteroData, tmp_path: Path, epochs: int) -> None:
+def test_best_pt_goes_back_to_what_last_pt_knows(
+    small_data: HeteroData, tmp_path: Path, epochs: int, whole: Callable[..., bytes]
+) -> None:
     """Killed when best.pt is of a later epoch than last.pt: however soon the resumed run ends, nothing is mixed."""
-    out, whole = tmp_path / "run", tmp_path / "whole"
+    out = tmp_path / "run"
     stopped(small_data, out, 20, after=4)
     killed(small_data, out, 20, after=9, resume=True, checkpoint_seconds=1000)
     assert torch.load(out / "best.pt", weights_only=True)["epoch"] > 4
     train(small_data, out, epochs, resume=True)
-    train(small_data, whole, epochs)
     check_consistent(out, small_data)
-    assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    assert (out / "metrics.json").read_bytes() == whole(small_data, epochs)
 
 
 @pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.long)])
 def test_a_kill_between_any_two_writes(
-    small_data: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int
+    small_data: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int, whole: Callable[..., bytes]
 ) -> None:
     """Before and after a file is renamed, removed or appended to: moments to die at, when a run is extended."""
-    whole, finished, out = tmp_path / "whole", tmp_path / "finished", tmp_path / "run"
-    train(small_data, whole, 5)
+    finished, out = tmp_path / "finished", tmp_path / "run"
     train(small_data, finished, 2)
     dying, died = Dying(monkeypatch), 0
     while True:
@@ -202,7 +221,7 @@ def test_a_kill_between_any_two_writes(
             check_figures(out, small_data)
         train(small_data, out, 5, resume=True)
         check_consistent(out, small_data)
-        assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+        assert (out / "metrics.json").read_bytes() == whole(small_data, 5)
         shutil.rmtree(out)
     assert died > 40 / stride
 
@@ -246,18 +265,17 @@ class Dying:
 
 @pytest.mark.parametrize("size", [0, 1500, 5000])
 def test_a_disk_that_is_full_when_a_run_is_extended(
-    small_data: HeteroData, tmp_path: Path, small_files: Callable[[int], Any], size: int
+    small_data: HeteroData, tmp_path: Path, small_files: Callable[[int], Any], size: int, whole: Callable[..., bytes]
 ) -> None:
-    out, whole = tmp_path / "run", tmp_path / "whole"
+    out = tmp_path / "run"
     train(small_data, out, 2)
-    train(small_data, whole, 5)
     with small_files(size), pytest.raises(WriteError):
         train(small_data, out, 5, resume=True)
     if size == 0:
         check_consistent(out, small_data)
     train(small_data, out, 5, resume=True)
     check_consistent(out, small_data)
-    assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+    assert (out / "metrics.json").read_bytes() == whole(small_data, 5)
 
 
 def test_a_run_that_cannot_begin_leaves_nothing(
