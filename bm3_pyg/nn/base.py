@@ -48,12 +48,11 @@ class RecommenderModel(nn.Module):
         model = super().__new__(cls)
         if args or kwargs:
             sizes = dict(zip([*inspect.signature(cls.__init__).parameters][1:], args, strict=False)) | kwargs
-            options = {**keyword_options(cls), **kwargs}
-            kept = {name: value for name, value in options.items() if name in keyword_options(cls)}
-            for name, value in kept.items():
+            options = {name: kwargs.get(name, default) for name, default in keyword_options(cls).items()}
+            for name, value in options.items():
                 check_option(name, value)
             vars(model).update({name: sizes[name] for name in ("num_users", "num_items") if name in sizes})
-            vars(model)["_options"] = {name: _plain(name, value) for name, value in kept.items()}
+            vars(model)["_options"] = {name: _plain(name, value) for name, value in options.items()}
         return model
 
     @classmethod
