@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bm3_pyg.cli.checks import check_file, check_place, cutoffs, list_length, whole
 from bm3_pyg.cli.models import MODELS_HELP, settings_help
@@ -29,6 +30,10 @@ from bm3_pyg.cli.terminal import line
 from bm3_pyg.errors import ConfigError, RunError
 from bm3_pyg.files import check_not_in_use, make_folder, writing
 from bm3_pyg.names import LIST_SUFFIXES, MODEL_NAMES, check_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch_geometric.data import HeteroData
 
 
 def add_runs(verbs: Any) -> None:
@@ -204,45 +209,63 @@ def _evaluate(args: argparse.Namespace) -> None:
     if args.sampled is not None and args.k is not None:
         raise ConfigError("--k: got it with --sampled, whose cut-offs are OGB's: 1, 3 and 10")
     check_use(args)
-    asked = None if args.candidates is None else ids_in(args.candidates, "item", args)
+    ids = None if args.candidates is None else ids_in(args.candidates, "item", args)
     data = data_of_run(args)
 
-    import torch
-
-    from bm3_pyg.data import index_of
     from bm3_pyg.eval import evaluate
-    from bm3_pyg.eval.cold import cold_items
     from bm3_pyg.serving.cold_start import cold_start_model
-    from bm3_pyg.serving.lists import drop_unknown_ids
     from bm3_pyg.study import metrics_table
 
     model = cold_start_model(model_of_run(args, data), data, args.cold)
-    candidates = None if asked is None else index_of(data, "item", drop_unknown_ids(data, "item", asked, args.strict))
-    if args.cold == "only":
-        cold = cold_items(data, args.split)
-        candidates = cold if candidates is None else candidates[torch.isin(candidates, cold)]
-        if not len(candidates):
-            among = "every item" if asked is None else f"every item of {args.candidates}"
-            raise ConfigError(f"--cold: {among} in the {args.split} split of {data.name} has training interactions")
-    cut = args.k or [5, 10, 20, 50]
-    metrics = evaluate(model, data, args.split, cut, args.mask, candidates=candidates, sampled=args.sampled, seed=0)
-    ranking = "full ranking" if candidates is None else f"ranking of {len(candidates):,} items"
-    if args.sampled is not None:
-        among = "" if candidates is None else f" among {len(candidates):,} items"
-        ranking = f"{args.sampled} sampled negatives{among}, NOT a full ranking"
+    candidates = _candidates(args, data, ids)
+    k = args.k or [5, 10, 20, 50]
+    metrics = evaluate(model, data, args.split, k, args.mask, candidates=candidates, sampled=args.sampled, seed=0)
+    ranking = _ranking(args.sampled, candidates)
     if args.json:
-        found = {"dataset": data.name, "split": args.split, "mask": args.mask, "ranking": ranking, "metrics": metrics}
-        print(json.dumps(found, indent=2))
+        about = {"dataset": data.name, "split": args.split, "mask": args.mask, "ranking": ranking}
+        print(json.dumps({**about, "metrics": metrics}, indent=2))
         return
-    if args.sampled is not None:
-        print(metrics_table({args.split: metrics}, list(metrics)))
-    else:
-        rows = {
-            f"@{k}": {name.partition("@")[0]: v for name, v in metrics.items() if name.endswith(f"@{k}")} for k in cut
-        }
-        print(metrics_table(rows, list(rows[f"@{cut[0]}"])))
+    rows = {args.split: metrics} if args.sampled is not None else _by_cutoff(metrics, k)
+    print(metrics_table(rows, list(next(iter(rows.values())))))
     masked = "nothing masked" if args.split == "train" or args.sampled is not None else f"{args.mask} items masked"
     print(f"{args.split} split of {line(data.name)}, {ranking}, {masked}")
+
+
+def _candidates(args: argparse.Namespace, data: HeteroData, ids: Sequence[str | int] | None) -> Tensor | None:
+    """The items to rank: those of --candidates, of the split's cold ones with --cold; None for all."""
+    import torch
+
+    from bm3_pyg.data import index_of
+    from bm3_pyg.eval.cold import cold_items
+    from bm3_pyg.serving.lists import drop_unknown_ids
+
+    named = None if ids is None else index_of(data, "item", drop_unknown_ids(data, "item", ids, args.strict))
+    if args.cold != "only":
+        return named
+    cold = cold_items(data, args.split)
+    candidates = cold if named is None else named[torch.isin(named, cold)]
+    if not len(candidates):
+        among = "every item" if named is None else f"every item of {args.candidates}"
+        raise ConfigError(f"--cold: {among} in the {args.split} split of {data.name} has training interactions")
+    return candidates
+
+
+def _ranking(sampled: int | None, candidates: Tensor | None) -> str:
+    """What was ranked, in words."""
+    if sampled is not None:
+        among = "" if candidates is None else f" among {len(candidates):,} items"
+        return f"{sampled} sampled negatives{among}, NOT a full ranking"
+    return "full ranking" if candidates is None else f"ranking of {len(candidates):,} items"
+
+
+def _by_cutoff(metrics: Mapping[str, float], k: Sequence[int]) -> dict[str, dict[str, float]]:
+    """``{"@5": {"recall": ..., ...}, ...}``, a row of a table for each cut-off."""
+    return {
+        f"@{cutoff}": {
+            name.partition("@")[0]: value for name, value in metrics.items() if name.endswith(f"@{cutoff}")
+        }
+        for cutoff in k
+    }
 
 
 def _recommend(args: argparse.Namespace) -> None:
@@ -253,27 +276,23 @@ def _recommend(args: argparse.Namespace) -> None:
     out = Path(args.out) if args.out else Path(args.run_folder) / "recommendations" / f"{name}{args.k}.parquet"
     check_use(args)
     check_file(out, LIST_SUFFIXES)
-    asked = None if args.candidates is None else ids_in(args.candidates, "item", args)
+    candidates = None if args.candidates is None else ids_in(args.candidates, "item", args)
     users = None if args.users is None else ids_in(args.users, "user", args)
     histories = None if args.new_users is None else histories_in(args.new_users, args)
     data = data_of_run(args)
 
-    from bm3_pyg.serving.lists import (
-        drop_unknown_ids,
-        drop_unknown_items,
-        new_user_table,
-        recommendation_table,
-        write_table,
-    )
+    from bm3_pyg.serving import lists
 
     model = model_of_run(args, data)
-    candidates = None if asked is None else drop_unknown_ids(data, "item", asked, args.strict)
+    if candidates is not None:
+        candidates = lists.drop_unknown_ids(data, "item", candidates, args.strict)
     if histories is not None:
-        table = new_user_table(model, data, drop_unknown_items(data, histories, args.strict), args.k, candidates)
+        histories = lists.drop_unknown_items(data, histories, args.strict)
+        table = lists.new_user_table(model, data, histories, args.k, candidates)
     else:
-        users = None if users is None else drop_unknown_ids(data, "user", users, args.strict)
-        table = recommendation_table(model, data, users, args.k, candidates, not args.include_seen, args.cold)
-    write_table(table, out)
+        users = None if users is None else lists.drop_unknown_ids(data, "user", users, args.strict)
+        table = lists.recommendation_table(model, data, users, args.k, candidates, not args.include_seen, args.cold)
+    lists.write_table(table, out)
     print(f"{len(table)} recommendations", file=sys.stderr)
     print(out)
 
@@ -282,20 +301,20 @@ def _similar(args: argparse.Namespace) -> None:
     check_use(args)
     if args.out is not None:
         check_file(args.out, LIST_SUFFIXES)
-    asked = ids_in(args.items, "item", args)
+    ids = ids_in(args.items, "item", args)
     data = data_of_run(args)
 
     from tabulate import tabulate
 
-    from bm3_pyg.serving.lists import drop_unknown_ids, similar_table, write_table
+    from bm3_pyg.serving import lists
 
-    items = drop_unknown_ids(data, "item", asked, args.strict)
-    table = similar_table(model_of_run(args, data), data, items, args.k, args.cold)
+    items = lists.drop_unknown_ids(data, "item", ids, args.strict)
+    table = lists.similar_table(model_of_run(args, data), data, items, args.k, args.cold)
     if args.out is None:
         rows = [[line(cell) if isinstance(cell, str) else cell for cell in row] for row in table.rows()]
         print(tabulate(rows, table.columns, tablefmt="github", floatfmt=".4f"))
     else:
-        write_table(table, args.out)
+        lists.write_table(table, args.out)
         print(args.out)
 
 

@@ -91,12 +91,8 @@ class _Text:
             os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
-class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]  # Python 3.10 takes no argument here
+class LogHandler(logging.Handler):
     """Writes to what standard error is at the time."""
 
-    def __init__(self) -> None:
-        logging.Handler.__init__(self)
-
-    @property
-    def stream(self) -> Any:
-        return sys.stderr
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
