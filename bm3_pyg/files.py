@@ -123,6 +123,18 @@ def check_new_folder(
         raise error(f"{path}: exists already{advice}")
 
 
+def check_place(path: str | Path) -> None:
+    """Raise :class:`WriteError` unless a file or folder can be made at ``path``, folders above it included."""
+    if re.search("[\ud800-\udfff]", os.path.abspath(path)):  # other bytes, which not every writer takes
+        raise WriteError(f"{path}: cannot be written (the name is not UTF-8)")
+    parents = Path(os.path.abspath(path)).parents
+    place = next((parent for parent in parents if os.path.lexists(parent)), parents[-1])
+    if not place.is_dir():
+        raise WriteError(f"{path}: cannot be written ({place} is not a folder)")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise WriteError(f"{path}: cannot be written (permission denied)")
+
+
 def check_suffix(path: str | Path, suffixes: Sequence[str]) -> None:
     """Raise :class:`~bm3_pyg.errors.ConfigError` unless ``path`` has one of the suffixes."""
     suffix = Path(path).suffix

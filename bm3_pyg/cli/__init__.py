@@ -43,6 +43,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     logging.basicConfig(format="%(message)s", handlers=[LogHandler()])
     try:
         args = _parser().parse_args(arguments)
+        args.command_line = ["bm3", *(sys.argv[1:] if arguments is None else arguments)]
         logging.getLogger("bm3_pyg").setLevel(logging.ERROR if args.run in QUIET else logging.WARNING)
         for always in ("bm3_pyg.lists", "bm3_pyg.runs"):
             logging.getLogger(always).setLevel(logging.WARNING)

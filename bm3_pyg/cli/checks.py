@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bm3_pyg.errors import ConfigError, RunError, WriteError, check_number, shown
-from bm3_pyg.files import check_new_folder, check_suffix
+from bm3_pyg.files import check_new_folder, check_place, check_suffix
 
 LONGEST_LIST = 1_000_000
 MOST_SEEDS = 10_000
@@ -60,18 +58,6 @@ def check_new(path: str | Path) -> None:
     """Raise unless a folder can be made at ``path``, or an empty one is there."""
     check_new_folder(path)
     check_place(path)
-
-
-def check_place(path: str | Path) -> None:
-    """Raise :class:`WriteError` unless a file or folder can be made at ``path``, folders above it included."""
-    if re.search("[\ud800-\udfff]", os.path.abspath(path)):  # other bytes, which not every writer takes
-        raise WriteError(f"{path}: cannot be written (the name is not UTF-8)")
-    parents = Path(os.path.abspath(path)).parents
-    place = next((parent for parent in parents if os.path.lexists(parent)), parents[-1])
-    if not place.is_dir():
-        raise WriteError(f"{path}: cannot be written ({place} is not a folder)")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise WriteError(f"{path}: cannot be written (permission denied)")
 
 
 def check_file(path: str | Path, suffixes: tuple[str, ...]) -> None:

@@ -123,10 +123,10 @@ def add_device(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
 
 
-def load(args: argparse.Namespace) -> HeteroData:
-    from bm3_pyg.data import load_dataset
-
+def source_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The dataset that was named, as arguments of :func:`bm3_pyg.load_dataset`."""
     options = {
+        "source": args.source,
         "split": args.split_by,
         "core": args.core,
         "corrupt": args.corrupt,
@@ -134,8 +134,13 @@ def load(args: argparse.Namespace) -> HeteroData:
         "features": pairs(args.features, "--features"),
         "items": args.items,
     }
-    given = {name: value for name, value in options.items() if value is not None}
-    return load_dataset(args.source, **columns_of(args), **given)
+    return {**columns_of(args), **{name: value for name, value in options.items() if value is not None}}
+
+
+def load(args: argparse.Namespace) -> HeteroData:
+    from bm3_pyg.data import load_dataset
+
+    return load_dataset(**source_of(args))
 
 
 def check_use(args: argparse.Namespace) -> None:

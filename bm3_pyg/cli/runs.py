@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bm3_pyg.cli.checks import check_file, check_place, cutoffs, list_length, whole
+from bm3_pyg.cli.checks import check_file, cutoffs, list_length, whole
 from bm3_pyg.cli.models import MODELS_HELP, settings_help
 from bm3_pyg.cli.options import (
     add_cold,
@@ -23,17 +23,18 @@ from bm3_pyg.cli.options import (
     data_of_run,
     histories_in,
     ids_in,
-    load,
     model_of_run,
+    source_of,
 )
 from bm3_pyg.cli.terminal import line
-from bm3_pyg.errors import ConfigError, RunError
-from bm3_pyg.files import check_not_in_use, make_folder, writing
-from bm3_pyg.names import LIST_SUFFIXES, MODEL_NAMES, check_model
+from bm3_pyg.errors import ConfigError
+from bm3_pyg.names import LIST_SUFFIXES, MODEL_NAMES
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch_geometric.data import HeteroData
+
+    from bm3_pyg.train.request import TrainedRun
 
 
 def add_runs(verbs: Any) -> None:
@@ -138,71 +139,45 @@ def _train(args: argparse.Namespace) -> None:
         args.parser.print_help()
         print(f"\n{settings_help(args.model or 'bm3')}")
         return
-    from bm3_pyg.train.run_files import check_new_run, read_config
-    from bm3_pyg.train.settings import TrainConfig, check_device, check_options, split_settings, with_preset
+    from bm3_pyg.train.request import RunRequest, train_run
 
-    saved: dict[str, Any] = {}
-    if args.out is not None:
-        check_not_in_use(args.out)
-    if args.resume:
-        if args.out is None:
-            raise ConfigError("--resume: expected --out with the run to resume")
-        saved = read_config(Path(args.out))
-    elif args.out is not None:
-        check_new_run(args.out)
-        check_place(args.out)
-    if args.source is None and not (saved and saved["dataset"]["source"]):
-        raise ConfigError("bm3 train: expected a dataset, a PATH or NAME")
-    name = args.model or saved.get("model", {}).get("name", "bm3")
-    if args.model is None:
-        _check_model(name, args.out)
-    if args.preset is not None and name != "bm3":
-        raise ConfigError(f"--preset: is for bm3, got --model {name}")
-    settings = args.settings if args.preset is None else with_preset(args.preset, args.settings)
-    training, options = split_settings(settings, name)
-    check_options(name, options)
-    if args.seed is not None:
-        training["seed"] = args.seed
-    config = TrainConfig(**{**saved.get("train", {}), **training})
-    check_device(args.device)
+    run = train_run(
+        RunRequest(
+            source=None if args.source is None else source_of(args),
+            out=args.out,
+            model=args.model,
+            settings=args.settings,
+            preset=args.preset,
+            seed=args.seed,
+            resume=args.resume,
+            device=args.device,
+            tensorboard=args.tensorboard,
+            command=args.command_line,
+        )
+    )
+    _print_result(run)
 
-    from bm3_pyg.data import load_dataset
 
-    data = load_dataset(**saved["dataset"]["source"]) if args.source is None else load(args)
-
-    from bm3_pyg.eval import evaluate
-    from bm3_pyg.eval.cold import cold_items, is_cold_split
+def _print_result(run: TrainedRun) -> None:
+    """Its test beside that of the most popular items, or its validation where there is no test."""
+    from bm3_pyg.eval.held_out import HeldOut
     from bm3_pyg.models import Popularity
     from bm3_pyg.study import metrics_table
-    from bm3_pyg.train import fit
-    from bm3_pyg.train.settings import build_model
 
-    model = build_model(data, {**saved.get("model", {}).get("options", {}), **options}, config.seed, args.device, name)
-    out = Path(args.out) if args.out else _fresh_folder(Path("runs") / data.name)
-    check_place(out)
-    callbacks = []
-    if args.tensorboard:
-        from bm3_pyg.train.progress import tensorboard
-
-        callbacks.append(tensorboard(out / "tensorboard"))
-    result = fit(model, data, config, out, resume=args.resume, callbacks=callbacks)
-
-    split = "test" if result.test else "val"
+    result, split = run.result, "test" if run.result.test else "val"
     if metrics := result.test or result.val:
-        rows = {f"{type(model).__name__} (epoch {result.best_epoch})": metrics}
-        if not isinstance(model, Popularity):
-            candidates = cold_items(data, split) if is_cold_split(data) else None
-            rows["Popularity"] = evaluate(
-                Popularity.from_data(data), data, split, mask=config.mask, candidates=candidates
-            )
+        rows = {f"{type(run.model).__name__} (epoch {result.best_epoch})": metrics}
+        popularity = HeldOut(Popularity.from_data(run.data), run.data, run.config.mask)
+        if not isinstance(run.model, Popularity):
+            rows["Popularity"] = popularity.rank(split)
         print(metrics_table(rows))
-        ranking = "ranking of the split's cold items" if is_cold_split(data) else "full ranking"
-        print(f"{split} split of {data.name}, {ranking}, {config.mask} items masked, seed {config.seed}")
+        ranking = "ranking of the split's cold items" if popularity.is_cold else "full ranking"
+        print(f"{split} split of {run.data.name}, {ranking}, {run.config.mask} items masked, seed {run.config.seed}")
     if not result.val:
         print("no validation interactions: nothing was selected by it")
     if not result.test:
         print("no test interactions: nothing was tested")
-    print(out)
+    print(run.out)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -261,9 +236,7 @@ def _ranking(sampled: int | None, candidates: Tensor | None) -> str:
 def _by_cutoff(metrics: Mapping[str, float], k: Sequence[int]) -> dict[str, dict[str, float]]:
     """``{"@5": {"recall": ..., ...}, ...}``, a row of a table for each cut-off."""
     return {
-        f"@{cutoff}": {
-            name.partition("@")[0]: value for name, value in metrics.items() if name.endswith(f"@{cutoff}")
-        }
+        f"@{cutoff}": {name.partition("@")[0]: value for name, value in metrics.items() if name.endswith(f"@{cutoff}")}
         for cutoff in k
     }
 
@@ -316,29 +289,6 @@ def _similar(args: argparse.Namespace) -> None:
     else:
         lists.write_table(table, args.out)
         print(args.out)
-
-
-def _check_model(name: str, run: str | None) -> None:
-    """Refuse the model of a run's configuration that is none of this package."""
-    try:
-        check_model(name)
-    except ConfigError as error:
-        raise RunError(f"{run}/config.yaml: {error}") from error
-
-
-def _fresh_folder(path: Path) -> Path:
-    """``path``, or with the first free number after it, made now, so that no other run takes the same."""
-    number, fresh = 1, path
-    make_folder(path.parent)
-    with writing(path):
-        while True:
-            try:
-                fresh.mkdir()
-            except FileExistsError:
-                number += 1
-                fresh = path.with_name(f"{path.name}-{number}")
-            else:
-                return fresh
 
 
 QUIET = (_evaluate, _recommend, _similar)

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bm3_pyg.cli.checks import MOST_JOBS, MOST_SEEDS, check_file, check_place, whole
+from bm3_pyg.cli.checks import MOST_JOBS, MOST_SEEDS, check_file, whole
 from bm3_pyg.cli.models import MODELS_HELP
 from bm3_pyg.cli.options import add_device, add_source, add_verb, load
 from bm3_pyg.cli.terminal import line
+from bm3_pyg.files import check_place
 from bm3_pyg.names import MODEL_NAMES, WHOLE
 
 

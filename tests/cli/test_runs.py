@@ -25,6 +25,8 @@ def test_train_prints_a_table_and_the_run(bm3: Run) -> None:
     assert lines[3].startswith("| Popularity")
     assert lines[-1] == "runs/demo"
     assert json.loads(Path("runs/demo/metrics.json").read_text())["seed"] == 3
+    command = json.loads(Path("runs/demo/environment.json").read_text())["command"]
+    assert command == ["bm3", "train", "demo", "--set", "max_epochs=1", "--seed", "3"]
     assert bm3("train", "demo", "--set", "max_epochs=1")[1].splitlines()[-1] == "runs/demo-2"
 
 
