@@ -8,20 +8,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset, same_fingerprint
 from bm3_pyg.errors import BM3Error, ConfigError, InUseError, RunError, WriteError
-from bm3_pyg.eval.users import write_user_metrics
 from bm3_pyg.files import atomic_file, locked_folder
-from bm3_pyg.models import model_named
 from bm3_pyg.study.search import Setting, Sweep, read_sweep
 from bm3_pyg.study.selection import Outcome, error_file, outcomes
-from bm3_pyg.train.loading import load_run
 from bm3_pyg.train.run_files import Result, RunFiles, is_finished, is_run, is_sweep, read_error
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,8 @@ class Group:
     def determined(self) -> bool:
         """Whether the model is counted, not trained, and so the same for every seed."""
         try:
+            from bm3_pyg.models import model_named
+
             return not hasattr(model_named(self.runs[0].model), "loss")
         except ConfigError:
             return False
@@ -277,6 +278,9 @@ class Evaluations:
             return Evaluation(*tables)
         if not run.metrics["test"] or (data := self.dataset(run)) is None:
             return None
+        from bm3_pyg.eval.users import write_user_metrics
+        from bm3_pyg.train.loading import load_run
+
         model, _ = load_run(run.folder, data=data)
         with tempfile.TemporaryDirectory() as spare:
             write_user_metrics(model, data, spare, run.mask)
