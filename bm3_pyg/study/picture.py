@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch_geometric.data import HeteroData
 
 from bm3_pyg.data.edges import edge_values, edges_of
 from bm3_pyg.data.summary import describe
@@ -17,6 +16,7 @@ from bm3_pyg.names import SPLITS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch_geometric.data import HeteroData
 
 FORMATS = ("png", "svg")
 # Okabe and Ito's palette, which the colour-blind can tell apart.
