@@ -229,7 +229,7 @@ class RunFiles:
             )
 
     def check_test(self, test: Mapping[str, float], users: pl.DataFrame, environment: Mapping[str, Any]) -> None:
-        """The test figures are the means of the per-user file, which was ranked anew: a GPU need not repeat itself."""
+        """The test figures are means of the per-user file, for which older runs ranked anew: a GPU need not repeat."""
         import polars as pl
 
         tolerance = TOLERANCE if environment.get("device") in ("cpu", "x86_64", "aarch64", "arm64", "arm") else 1e-3
