@@ -20,7 +20,7 @@ from bm3_pyg.ops.precision import full_precision
 from bm3_pyg.protocols import Scorer, ranking_mode
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class RecommenderModel(nn.Module):

@@ -65,5 +65,5 @@ def test_each_ablation_is_a_model_that_can_be_built() -> None:
     assert list(found["without image"].features) == ["text"]
     assert list(found["without any feature"].features) == []
     assert found["alignment off"].objective.align_weight == 0
-    assert found["features frozen"].freeze_features
+    assert found["features frozen"].options["freeze_features"]
     assert [str(row) for row in ablations(["image"])][1] == "without any feature"
