@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import wraps
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -43,17 +44,10 @@ class RecommenderModel(nn.Module):
     """Users and items, [U, D] and [I, D]."""
     _options: dict[str, Any]
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Keep what the constructor is called with; copies and pickles, made without arguments, bring theirs along."""
-        model = super().__new__(cls)
-        if args or kwargs:
-            sizes = dict(zip([*inspect.signature(cls.__init__).parameters][1:], args, strict=False)) | kwargs
-            options = {name: kwargs.get(name, default) for name, default in keyword_options(cls).items()}
-            for name, value in options.items():
-                check_option(name, value)
-            vars(model).update({name: sizes[name] for name in ("num_users", "num_items") if name in sizes})
-            vars(model)["_options"] = {name: _plain(name, value) for name, value in options.items()}
-        return model
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _recorded(cls.__init__)  # type: ignore[method-assign]
 
     @classmethod
     def from_data(cls, data: HeteroData, **options: Any) -> Self:
@@ -118,6 +112,33 @@ class RecommenderModel(nn.Module):
             if isinstance(value, (Graph, ItemGraph)):
                 setattr(self, name, value.to(self.device))
         return self
+
+
+def _recorded(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that first checks its options and keeps what it is called with.
+
+    Where a subclass's own constructor calls it, the options are the subclass's, and these as well if it takes ``**``.
+    """
+    signature = inspect.signature(init)
+    keyword_only = [key.name for key in signature.parameters.values() if key.kind is key.KEYWORD_ONLY]
+    takes_more = any(key.kind is key.VAR_KEYWORD for key in signature.parameters.values())
+
+    @wraps(init)
+    def recorded(self: RecommenderModel, *args: Any, **kwargs: Any) -> None:
+        given = signature.bind(self, *args, **kwargs)
+        given.apply_defaults()
+        kept, more = vars(self).get("_options", {}), vars(self).get("_more_options", True)
+        for name in keyword_only:
+            check_option(name, given.arguments[name])
+            if more:
+                kept.setdefault(name, _plain(name, given.arguments[name]))
+        vars(self).update(_options=kept, _more_options=more and takes_more)
+        for name in ("num_users", "num_items"):
+            if name in given.arguments:
+                vars(self).setdefault(name, given.arguments[name])
+        init(self, *args, **kwargs)
+
+    return recorded
 
 
 def embedding(rows: int, dim: int) -> nn.Parameter:

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from bm3_pyg.errors import ConfigError
-from bm3_pyg.models import MODELS, model_named
+from bm3_pyg.models import MODELS
 from bm3_pyg.names import SELECTION
 from bm3_pyg.study.content import Curve, Row, Spread
 from bm3_pyg.study.runs import Group, Run
@@ -121,10 +120,10 @@ def model_title(name: str) -> str:
 
 
 def _model_defaults(name: str) -> dict[str, Any]:
-    try:
-        parameters = inspect.signature(model_named(name).__init__).parameters.values()
-    except ConfigError:
+    """Of the models here alone: to read a run is not to import what it names."""
+    if name not in MODELS:
         return {}
+    parameters = inspect.signature(MODELS[name].__init__).parameters.values()
     return {known.name: known.default for known in parameters if known.default is not known.empty}
 
 

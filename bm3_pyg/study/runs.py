@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from bm3_pyg.data import fingerprint, load_dataset, same_fingerprint
-from bm3_pyg.errors import BM3Error, ConfigError, InUseError, RunError, WriteError
+from bm3_pyg.errors import BM3Error, InUseError, RunError, WriteError
 from bm3_pyg.files import atomic_file, locked_folder
 from bm3_pyg.study.search import Setting, Sweep, read_sweep
 from bm3_pyg.study.selection import Outcome, error_file, outcomes
@@ -60,12 +60,10 @@ class Group:
     @property
     def determined(self) -> bool:
         """Whether the model is counted, not trained, and so the same for every seed."""
-        try:
-            from bm3_pyg.models import model_named
+        from bm3_pyg.models import MODELS
 
-            return not hasattr(model_named(self.runs[0].model), "loss")
-        except ConfigError:
-            return False
+        model = self.runs[0].model
+        return model in MODELS and not hasattr(MODELS[model], "loss")
 
     @property
     def seeds(self) -> tuple[int, ...]:

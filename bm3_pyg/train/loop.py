@@ -18,6 +18,7 @@ from torch_geometric.data import HeteroData
 from bm3_pyg.data import edges_of
 from bm3_pyg.errors import DataError, RunError
 from bm3_pyg.eval.held_out import HeldOut
+from bm3_pyg.eval.ranking import Ranking
 from bm3_pyg.eval.tasks import check_sizes
 from bm3_pyg.eval.users import write_ranking
 from bm3_pyg.optim import check_trainable
@@ -140,7 +141,8 @@ def _train(
         with stop_flag() if folder else nullcontext(StopFlag()) as stop:
             loop.run(stop)
         stopping.load_best()
-        return _tested(held_out, folder, stopping.best_epoch, stopping.best, loop.history)
+        test = held_out.ranking("test")
+        return _tested(test, held_out, folder, stopping.best_epoch, stopping.best, loop.history)
 
 
 @dataclass
@@ -245,11 +247,12 @@ def _without_training(held_out: HeldOut, folder: RunFolder | None, callbacks: Se
     if "val" in held_out.tasks:
         _validate(held_out, record)
     record["peak_memory_mb"] = peak_memory_mb(device)
+    test = held_out.ranking("test")
     if folder is not None:
         folder.begin()
         folder.write_history([record])
         folder.save_best(held_out.model.state_dict(), 0)
-    result = _tested(held_out, folder, 0, record.get("val", {}), [record])
+    result = _tested(test, held_out, folder, 0, record.get("val", {}), [record])
     for callback in callbacks:
         callback(record)
     return result
@@ -262,13 +265,17 @@ def _validate(held_out: HeldOut, record: dict[str, Any]) -> None:
 
 
 def _tested(
-    held_out: HeldOut, folder: RunFolder | None, epoch: int, val: dict[str, float], history: list[dict[str, Any]]
+    test: Ranking | None,
+    held_out: HeldOut,
+    folder: RunFolder | None,
+    epoch: int,
+    val: dict[str, float],
+    history: list[dict[str, Any]],
 ) -> TrainResult:
-    """Test the weights of the selected ``epoch`` and write the result, last of all: it may end at any moment."""
-    ranking = held_out.ranking("test")
-    result = TrainResult(epoch, val, ranking.metrics() if ranking else {}, history, folder.path if folder else None)
+    """The result of the weights of the selected ``epoch``, written last of all: it may end at any moment."""
+    result = TrainResult(epoch, val, test.metrics() if test else {}, history, folder.path if folder else None)
     if folder is not None:
-        if ranking is not None:
-            write_ranking(ranking, held_out.data, folder.path)
+        if test is not None:
+            write_ranking(test, held_out.data, folder.path)
         folder.write_metrics(epoch, val, result.test)
     return result

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from bm3_pyg import BM3
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.models import MODELS
 from bm3_pyg.nn import RecommenderModel
@@ -80,3 +81,24 @@ def test_parameters_are_drawn_anew_as_for_a_new_model(some_data: HeteroData, nam
         assert (parameter == before[key]).all() == (not before[key].any()), key
         assert float(parameter.abs().max()) <= 2 * float(before[key].abs().max()), key
     assert all(not table.trainable for table in model.modules() if isinstance(table, RowTable))
+
+
+def test_a_subclass_with_its_own_constructor_keeps_what_the_model_is_made_with() -> None:
+    edges = torch.tensor([[0, 1, 2], [0, 3, 4]])
+
+    class Passing(BM3):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+
+    class Fixed(BM3):
+        def __init__(self, *, extra: int = 1) -> None:
+            super().__init__(5, 6, edges, embedding_dim=8)
+
+    plain = BM3(5, 6, edges, embedding_dim=8)
+    assert Passing(5, 6, edges, embedding_dim=8).options == plain.options
+    assert Fixed().options == {"extra": 1}
+    for model in (Passing(5, 6, edges, embedding_dim=8), Fixed()):
+        assert (model.num_users, model.num_items) == (5, 6)
+        assert model.loss(edges[0], edges[1]).total.isfinite()
+    with pytest.raises(ConfigError, match="dropout"):
+        Passing(5, 6, edges, dropout=2.0)

@@ -18,6 +18,7 @@ from bm3_pyg.errors import DataError, RunError, TrainingError
 from bm3_pyg.eval import RankingTask, ranking_task
 from bm3_pyg.eval.ranking import best_items
 from bm3_pyg.models import Popularity
+from bm3_pyg.protocols import Scorer
 
 KEPT = ("test_users.parquet", "test_positives.parquet", "beyond.json")
 
@@ -362,3 +363,18 @@ def test_each_epoch_is_announced_once(small_data: HeteroData, tmp_path: Path) ->
     fit(model, small_data, config(max_epochs=3), verbose=False)
     assert isinstance(model, PerEpoch)
     assert model.started == 3
+
+
+def test_a_test_that_fails_leaves_a_finished_run_of_an_untrained_model(small_data: HeteroData, tmp_path: Path) -> None:
+    model = Popularity.from_data(small_data)
+    fit(model, small_data, TrainConfig(), tmp_path / "run", verbose=False)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    scorer, calls = model.scorer, iter(range(2))
+
+    def failing() -> Scorer:
+        return scorer() if next(calls) == 0 else lambda users: torch.full((len(users), 40), torch.nan)
+
+    model.scorer = failing  # type: ignore[method-assign]
+    with pytest.raises(DataError):
+        fit(model, small_data, TrainConfig(), tmp_path / "run", resume=True, verbose=False)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
