@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ import pytest
 import bm3_pyg
 
 PACKAGE = Path(bm3_pyg.__file__).parent
-PAGES = [Path(__file__).parents[1] / page for page in ("docs/architecture.md", "CONTRIBUTING.md")]
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / page for page in ("docs/architecture.md", "CONTRIBUTING.md")]
 
 
 def floors_in(page: str) -> list[list[str]]:
@@ -129,11 +130,20 @@ def test_what_a_page_names_is_there(page: Path) -> None:
     names = re.findall(r"`(bm3_pyg(?:\.\w+)+)`", text)
     assert names
     for name in names:
-        module, _, attribute = name.rpartition(".")
-        while module and not (PACKAGE.parent / module.replace(".", "/")).with_suffix(".py").is_file():
-            module, attribute = module.rpartition(".")[0], f"{module.rpartition('.')[2]}.{attribute}"
-        target: object = import_module(module)
-        for part in attribute.split("."):
-            target = getattr(target, part)
-    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (page.parent / link).exists(), link
+        assert pkgutil.resolve_name(name) is not None
+
+
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")], ids=lambda page: page.name)
+def test_links_and_paths_of_a_page_are_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!http)([^)#]+)", text)
+    paths = re.findall(r"`((?:tests|benchmarks|examples|docs|bm3_pyg)/[\w/.]+)`", text)
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("path", [*PACKAGE.rglob("*.py")], ids=lambda path: ".".join(path.parts[-2:]))
+def test_what_a_docstring_refers_to_is_there(path: Path) -> None:
+    pattern = r":(?:class|func|mod|meth|data|attr):`~?(bm3_pyg(?:\.\w+)*)`"
+    for name in re.findall(pattern, path.read_text(encoding="utf-8")):
+        assert pkgutil.resolve_name(name) is not None

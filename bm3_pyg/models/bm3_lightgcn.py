@@ -22,7 +22,7 @@ from bm3_pyg.protocols import ranking_mode
 
 
 class BM3LightGCN(nn.Module):
-    r""":class:`~bm3_pyg.nn.BM3` with the calls of :class:`torch_geometric.nn.LightGCN`.
+    r""":class:`~bm3_pyg.BM3` with the calls of :class:`torch_geometric.nn.LightGCN`.
 
     Nodes are numbered as in LightGCN's scripts: users from 0 to U - 1, then items from U to U + I - 1. Two lines of
     such a script change: ``LightGCN(num_users + num_items, ...)`` becomes ``BM3LightGCN(num_users, num_items, ...)``,
@@ -45,13 +45,13 @@ class BM3LightGCN(nn.Module):
         embedding_dim: dimension D.
         num_layers: propagation layers L.
         modalities: ``{name: [I, d]}`` item features, items in the order of their ids.
-        options: the other options of :class:`~bm3_pyg.nn.BM3`.
+        options: the other options of :class:`~bm3_pyg.BM3`.
 
     Attributes:
-        bm3: the :class:`~bm3_pyg.nn.BM3` that holds the parameters. Its own graph takes no part in the calls here.
+        bm3: the :class:`~bm3_pyg.BM3` that holds the parameters. Its own graph takes no part in the calls here.
 
     Raises:
-        ConfigError: as :class:`~bm3_pyg.nn.BM3` does.
+        ConfigError: as :class:`~bm3_pyg.BM3` does.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class BM3LightGCN(nn.Module):
         return model
 
     def reset_parameters(self) -> None:
-        """All parameters anew, as for a new model; see :meth:`bm3_pyg.nn.BM3.reset_parameters`."""
+        """All parameters anew, as for a new model; see :meth:`bm3_pyg.BM3.reset_parameters`."""
         self.bm3.reset_parameters()
 
     def get_embedding(self, edge_index: Any, edge_weight: None = None) -> Tensor:

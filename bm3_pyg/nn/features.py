@@ -58,7 +58,7 @@ def feature_table(features: Tensor, trainable: bool) -> RowTable:
 
 
 def frozen_table(features: Tensor) -> Tensor:
-    """What to read the rows of ``features`` [I, d] from; :meth:`bm3_pyg.nn.RowTable.gather` gives them as float32.
+    """What to read the rows of ``features`` [I, d] from; :meth:`bm3_pyg.optim.RowTable.gather` gives them as float32.
 
     A copy in float16 (float32 if a value is beyond float16's range); but ``features`` themselves where they take more
     than LARGE_BYTES on a CPU, so that large ones are held once, or stay on disk where they are memory-mapped, as those

@@ -17,7 +17,7 @@ from bm3_pyg.optim.row_table import RowTable
 
 
 class DeferredAdam(torch.optim.Optimizer):
-    r"""Adam over dense parameters and :class:`~bm3_pyg.nn.RowTable` tables; of a table it moves only the rows touched.
+    r"""Adam over dense parameters and :class:`~bm3_pyg.optim.RowTable` tables, of which it moves only the rows touched.
 
     Dense Adam also moves a row whose gradient is zero, by its momentum. Here such moves are owed: each row remembers
     the step it was last touched at, and is caught up, in closed form, when it is read or touched next
