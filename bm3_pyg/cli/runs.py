@@ -28,7 +28,7 @@ from bm3_pyg.cli.options import (
 )
 from bm3_pyg.cli.terminal import line
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.names import LIST_SUFFIXES, MODEL_NAMES
+from bm3_pyg.names import CHOICES, LIST_SUFFIXES, MODEL_NAMES, SPLITS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,9 +69,9 @@ def add_runs(verbs: Any) -> None:
         verbs, "evaluate", _evaluate, "measure a run's full ranking", "bm3 evaluate runs/baby --split test --k 10,20"
     )
     add_run(command)
-    command.add_argument("--split", choices=["train", "val", "test"], default="test", help="(default: test)")
+    command.add_argument("--split", choices=SPLITS, default="test", help="(default: test)")
     command.add_argument(
-        "--mask", choices=["train", "seen"], default="train", help="hide training items, or validation items too"
+        "--mask", choices=CHOICES["mask"], default="train", help="hide training items, or validation items too"
     )
     command.add_argument("--k", type=cutoffs, metavar="K,K", help="(default: 5,10,20,50)")
     command.add_argument("--candidates", metavar="FILE", help="rank only these item ids, one a line (default: all)")

@@ -8,12 +8,21 @@ import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bm3_pyg import names
 from bm3_pyg.cli import _parser
+from bm3_pyg.cli.options import SOURCE_HELP
+from bm3_pyg.data import PLANTED
+from bm3_pyg.data import text as encoder
+from bm3_pyg.data.amazon import CATEGORIES
+from bm3_pyg.data.corrupt import CORRUPTIONS
+from bm3_pyg.data.export import FORMATS
 from bm3_pyg.models import MODELS
+from bm3_pyg.study.selection import PROTOCOLS
+from bm3_pyg.train.settings import PRESETS
 
 Run = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., None]
@@ -54,6 +63,27 @@ def test_wrong_commands(bm3: Run, arguments: list[str], message: str, assert_ref
 
 def test_the_names_of_models_are_those_there_are() -> None:
     assert {name: cls for name, (_, cls) in names.MODELS.items()} == {n: cls.__name__ for n, cls in MODELS.items()}
+
+
+def test_what_commands_offer_is_what_the_library_takes() -> None:
+    """Written twice, for help that does not load what holds the tables."""
+
+    def options(*verbs: str) -> dict[str, Any]:
+        parser = _parser()
+        for verb in verbs:
+            parser = parser._subparsers._group_actions[0].choices[verb]  # type: ignore[union-attr, index]
+        return {
+            action.option_strings[-1] if action.option_strings else action.dest: action for action in parser._actions
+        }
+
+    prepare, train, sweep = options("data", "prepare"), options("train"), options("sweep")
+    assert [*prepare["name"].choices] == [*CATEGORIES]
+    assert prepare["--text-encoder"].default == encoder.DEFAULT
+    assert [*train["--corrupt"].choices] == [*CORRUPTIONS]
+    assert [*train["--preset"].choices] == [*PRESETS]
+    assert [*sweep["--protocol"].choices] == [*PROTOCOLS]
+    assert {*options("export")["--format"].choices} == {*FORMATS, "faiss"}
+    assert all(name in SOURCE_HELP for name in PLANTED)
 
 
 def examples(bm3: Run, verb: str) -> list[list[str]]:
