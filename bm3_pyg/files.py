@@ -135,6 +135,12 @@ def check_place(path: str | Path) -> None:
         raise WriteError(f"{path}: cannot be written (permission denied)")
 
 
+def check_parent(path: str | Path) -> None:
+    """Raise :class:`~bm3_pyg.errors.ConfigError` unless the folder that the file ``path`` goes into is there."""
+    if not (folder := Path(path).parent).is_dir():
+        raise ConfigError(f"{path}: no folder {folder}, expected one that exists")
+
+
 def check_suffix(path: str | Path, suffixes: Sequence[str]) -> None:
     """Raise :class:`~bm3_pyg.errors.ConfigError` unless ``path`` has one of the suffixes."""
     suffix = Path(path).suffix

@@ -11,6 +11,7 @@ from typing import Any
 from bm3_pyg.cli.checks import check_file, whole
 from bm3_pyg.cli.options import add_columns, add_source, add_verb, columns_of, load, pairs
 from bm3_pyg.errors import ConfigError
+from bm3_pyg.files import check_parent
 from bm3_pyg.names import SPLIT_RULES, WHOLE
 
 
@@ -136,6 +137,7 @@ def _encoder(args: argparse.Namespace) -> str | None:
 def _describe(args: argparse.Namespace) -> None:
     if args.picture is not None:
         check_file(args.picture, (".png", ".svg"))
+        check_parent(args.picture)
     data = load(args)
 
     from bm3_pyg.data import describe

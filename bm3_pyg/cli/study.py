@@ -13,7 +13,7 @@ from bm3_pyg.cli.checks import MOST_JOBS, MOST_SEEDS, check_file, whole
 from bm3_pyg.cli.models import MODELS_HELP
 from bm3_pyg.cli.options import add_device, add_source, add_verb, load
 from bm3_pyg.cli.terminal import line
-from bm3_pyg.files import check_place
+from bm3_pyg.files import check_parent, check_place
 from bm3_pyg.names import MODEL_NAMES, WHOLE
 
 
@@ -114,6 +114,7 @@ def _report(args: argparse.Namespace) -> None:
     from bm3_pyg.study.runs import gather
 
     check_file(args.out, (".html",))
+    check_parent(args.out)
     gathered = gather(args.runs)
     data = None if args.data is None else load_dataset(args.data)
 

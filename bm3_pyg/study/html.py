@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.files import write_text
+from bm3_pyg.files import check_parent, write_text
 from bm3_pyg.study.content import Report
 from bm3_pyg.study.document import document
 from bm3_pyg.study.text import latex_report, markdown_report
@@ -22,10 +22,9 @@ def write_report(report: Report, out: str | Path) -> list[Path]:
         ConfigError: the suffix is another, the folder is not there, or jinja2 or matplotlib is not installed.
     """
     out = Path(out)
-    if out.suffix != ".html":
+    if out.suffix.lower() != ".html":
         raise ConfigError(f"{out}: a report of type {out.suffix!r}, expected .html")
-    if not out.parent.is_dir():
-        raise ConfigError(f"{out}: no folder {out.parent}, expected one that exists")
+    check_parent(out)
     texts = {
         out: html_report(report),
         out.with_suffix(".md"): markdown_report(report),

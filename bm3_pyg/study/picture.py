@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from bm3_pyg.data.edges import edge_values, edges_of
 from bm3_pyg.data.summary import describe
 from bm3_pyg.errors import ConfigError
-from bm3_pyg.files import atomic_file
+from bm3_pyg.files import atomic_file, check_parent
 from bm3_pyg.names import SPLITS
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ def dataset_picture(data: HeteroData, path: str | Path) -> Path:
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
         raise ConfigError(f"{path}: a picture of type {path.suffix!r}, expected .png or .svg")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path}: no folder {path.parent}, expected one that exists")
+    check_parent(path)
     try:
         import matplotlib
         from matplotlib.figure import Figure

@@ -90,6 +90,7 @@ def test_four_files_of_one_report(made_report: Report, tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["report.html", "report.md", "report.json", "report.tex"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in paths)
     assert json.loads(paths[2].read_text()) == json.loads(json.dumps(made_report.plain()))
+    assert write_report(made_report, tmp_path / "UPPER.HTML")[0].name == "UPPER.HTML"
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in write_report(made_report, tmp_path / "report.html")] == before
 
