@@ -206,12 +206,13 @@ class Evaluation:
 
 
 class Evaluations:
-    """Evaluations and datasets of runs, each read or made once; ``warnings`` gets what cannot be had."""
+    """Evaluations, their means and datasets of runs, each read or made once; ``warnings`` gets what cannot be had."""
 
     def __init__(self, data: HeteroData | None, warnings: list[str]) -> None:
         self.warnings = warnings
         self._datasets: dict[str, HeteroData | None] = {} if data is None else {fingerprint(data): data}
         self._evaluations: dict[Path, Evaluation | None] = {}
+        self._users: dict[tuple[Path, ...], pl.DataFrame | None] = {}
 
     def warn(self, text: str) -> None:
         """Add a warning, once."""
@@ -239,10 +240,12 @@ class Evaluations:
 
     def users(self, group: Group, seeds: Sequence[int]) -> pl.DataFrame | None:
         """Values of the users of a group [n rows], mean over its runs of these seeds, in the order of the users."""
-        evaluations = self._all([run for run in group.runs if run.seed in seeds])
-        if not evaluations:
-            return None
-        return pl.concat([evaluation.users for evaluation in evaluations]).group_by("user").mean().sort("user")
+        runs = [run for run in group.runs if run.seed in seeds]
+        key = tuple(run.folder for run in runs)
+        if key not in self._users:
+            tables = [evaluation.users for evaluation in self._all(runs)]
+            self._users[key] = pl.concat(tables).group_by("user").mean().sort("user") if tables else None
+        return self._users[key]
 
     def positives(self, group: Group) -> pl.DataFrame | None:
         """Likewise of the positives of all its runs; ``hit`` is the share of seeds that hit."""
@@ -271,6 +274,7 @@ class Evaluations:
         return data
 
     def _read_or_make(self, run: Run) -> Evaluation | None:
+        """What the run's folder holds of it, else made anew by its model: only then is one of one's own imported."""
         files = RunFiles(run.folder)
         if (tables := files.tables()) is not None:
             return Evaluation(*tables)

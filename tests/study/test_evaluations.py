@@ -34,6 +34,10 @@ def test_values_are_averaged_over_the_seeds_asked_for(tmp_path: Path, make_run: 
     expected = [(left + right) / 2 for left, right in zip(*(table["recall@20"] for table in tables), strict=True)]
     assert found["recall@20"].to_list() == pytest.approx(expected)
     assert found["user"].to_list() == list(range(60))
+    assert evaluations.users(group, (0, 2)) is found
+    every = evaluations.users(group, (0, 1, 2))
+    assert every is not None
+    assert not every.equals(found)
     hits = evaluations.positives(group)
     assert hits is not None
     by_hand = [
