@@ -51,7 +51,7 @@ def check_number(name: str, value: object, kind: type, low: float, high: float =
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"`` for the known name most like ``name``, or the list of known names."""
+    """``"did you mean 'x'?"`` for the known name most like ``name``, or the list of known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(known)}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from bm3_pyg.errors import ConfigError, RunError, WriteError, check_number, shown
 from bm3_pyg.files import check_new_folder, check_place, check_suffix
@@ -40,18 +39,13 @@ def cutoffs(text: str) -> list[int]:
     return [list_length(part) for part in parts]
 
 
-def check_run(folder: str | Path) -> dict[str, Any]:
-    """The configuration of a run that has weights.
-
-    Raises:
-        RunError: the folder is no run, its configuration is damaged, or it has no weights yet.
-    """
+def check_run(folder: str | Path) -> None:
+    """Raise :class:`RunError` if the folder is no run, its configuration is damaged, or it has no weights yet."""
     from bm3_pyg.train.run_files import read_config
 
-    config = read_config(Path(folder))
+    read_config(Path(folder))
     if not (best := Path(folder) / "best.pt").is_file():
         raise RunError(f"{best}: no such checkpoint, expected a run that was trained to its first evaluation")
-    return config
 
 
 def check_new(path: str | Path) -> None:

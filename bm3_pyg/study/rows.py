@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from bm3_pyg.models import MODELS
-from bm3_pyg.names import SELECTION
+from bm3_pyg.names import SELECTION, as_text, keyword_options
 from bm3_pyg.study.content import Curve, Row, Spread
 from bm3_pyg.study.runs import Group, Run
 from bm3_pyg.train.settings import TrainConfig
@@ -109,9 +109,7 @@ def written(value: Any) -> str:
     """A value as ``--set`` reads it."""
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(as_text(value))
 
 
 def model_title(name: str) -> str:
@@ -123,8 +121,8 @@ def _model_defaults(name: str) -> dict[str, Any]:
     """Of the models here alone: to read a run is not to import what it names."""
     if name not in MODELS:
         return {}
-    parameters = inspect.signature(MODELS[name].__init__).parameters.values()
-    return {known.name: known.default for known in parameters if known.default is not known.empty}
+    options = keyword_options(MODELS[name])
+    return {key: default for key, default in options.items() if default is not inspect.Parameter.empty}
 
 
 def _label(group: tuple[Run, ...], groups: Sequence[tuple[Run, ...]]) -> str:

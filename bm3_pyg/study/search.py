@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bm3_pyg.errors import ConfigError, check_number, shown
-from bm3_pyg.names import check_option
 from bm3_pyg.train.plain import SCHEMA
 from bm3_pyg.train.run_files import read_sweep_file
-from bm3_pyg.train.settings import TrainConfig, split_settings
+from bm3_pyg.train.settings import TrainConfig, check_options, split_settings
 
 PUBLISHED = ("num_layers=1,2", "dropout=0.5,0.3", "reg_weight=0.1,0.01")
 """The grid that BM3 was published with, every combination of these."""
@@ -68,8 +67,7 @@ class Sweep:
         for setting in self.settings:
             training, options = self.options(setting)
             TrainConfig(**training)
-            for name, value in options.items():
-                check_option(name, value)
+            check_options(setting.model, options)
 
     def options(self, setting: Setting) -> tuple[dict[str, Any], dict[str, Any]]:
         """Options of training and of the model; the setting's own come before the fixed ones."""
