@@ -206,7 +206,7 @@ class Evaluation:
 
 
 class Evaluations:
-    """Evaluations, their means and datasets of runs, each read or made once; ``warnings`` gets what cannot be had."""
+    """Evaluations of runs, means of users, datasets: each read or made once; ``warnings`` gets what cannot be had."""
 
     def __init__(self, data: HeteroData | None, warnings: list[str]) -> None:
         self.warnings = warnings
