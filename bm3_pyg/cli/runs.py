@@ -160,6 +160,7 @@ def _train(args: argparse.Namespace) -> None:
 
 def _print_result(run: TrainedRun) -> None:
     """Its test beside that of the most popular items, or its validation where there is no test."""
+    from bm3_pyg.eval.cold import is_cold_split
     from bm3_pyg.eval.held_out import HeldOut
     from bm3_pyg.models import Popularity
     from bm3_pyg.study import metrics_table
@@ -167,11 +168,11 @@ def _print_result(run: TrainedRun) -> None:
     result, split = run.result, "test" if run.result.test else "val"
     if metrics := result.test or result.val:
         rows = {f"{type(run.model).__name__} (epoch {result.best_epoch})": metrics}
-        popularity = HeldOut(Popularity.from_data(run.data), run.data, run.config.mask)
         if not isinstance(run.model, Popularity):
+            popularity = HeldOut(Popularity.from_data(run.data), run.data, run.config.mask, [split])
             rows["Popularity"] = popularity.rank(split)
         print(metrics_table(rows))
-        ranking = "ranking of the split's cold items" if popularity.is_cold else "full ranking"
+        ranking = "ranking of the split's cold items" if is_cold_split(run.data) else "full ranking"
         print(f"{split} split of {run.data.name}, {ranking}, {run.config.mask} items masked, seed {run.config.seed}")
     if not result.val:
         print("no validation interactions: nothing was selected by it")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch_geometric.data import HeteroData
 
@@ -19,23 +21,26 @@ class HeldOut:
 
     Attributes:
         is_cold: whether cold items alone are ranked.
-        tasks: the tasks of ``val`` and ``test``, without those that have no interactions.
+        tasks: the task of each of the ``splits`` that has interactions.
 
     Args:
         model: a recommender; its weights may change from one ranking to the next.
         data: the dataset.
         mask: as in :func:`bm3_pyg.evaluate`.
+        splits: those to rank.
 
     Raises:
         DataError: if there is nobody to rank for in a split that has interactions.
     """
 
-    def __init__(self, model: Recommender, data: HeteroData, mask: str = "train") -> None:
+    def __init__(
+        self, model: Recommender, data: HeteroData, mask: str = "train", splits: Sequence[str] = ("val", "test")
+    ) -> None:
         self.model, self.data = unwrapped(model), data
         self.is_cold = is_cold_split(data)
         self.tasks = {
             split: ranking_task(data, split, mask, cold_items(data, split) if self.is_cold else None)
-            for split in ("val", "test")
+            for split in splits
             if edges_of(data, split).size(1)
         }
 

@@ -49,7 +49,7 @@ def positive_hits(
 
 def write_user_metrics(model: Recommender, data: HeteroData, folder: str | Path, mask: str = "train") -> None:
     """Rank the test split as a run does, and :func:`write_ranking`; nothing is written without test interactions."""
-    held_out = HeldOut(model, data, mask)
+    held_out = HeldOut(model, data, mask, ["test"])
     check_sizes(held_out.model, data)
     if (ranking := held_out.ranking("test", LENGTH)) is not None:
         write_ranking(ranking, data, folder)

@@ -92,3 +92,13 @@ def test_without_test_interactions_nothing_is_written(fixed: Any, random_data: B
     data["user", "rates", "item"].test_edge_index = torch.empty(2, 0, dtype=torch.long)
     write_user_metrics(fixed(torch.rand(10, 8)), data, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_validation_has_no_say(fixed: Any, random_data: Build, tmp_path: Path) -> None:
+    data = random_data(40, 30, 0.2, 6)
+    edges = data["user", "rates", "item"]
+    edges.edge_index = edges.edge_index[:, edges.edge_index[0] != 0]
+    edges.val_edge_index = torch.tensor([[0], [1]])  # of a user who has nothing to train on
+    model = fixed(torch.rand(40, 30, generator=torch.Generator().manual_seed(7)))
+    write_user_metrics(model, data, tmp_path)
+    assert pl.read_parquet(tmp_path / "test_users.parquet").equals(user_metrics(model, data))
