@@ -43,19 +43,18 @@ def name_of(model: object, before: str | None = None) -> str:
     """What ``config.yaml`` calls the class of ``model``: its name in :data:`MODELS`, or ``module:Class`` for another.
 
     A class that cannot be imported, as one of a script or a function, has its own name in lower case, in full where a
-    model here has the same. So all other classes were called once: where a run says so ``before``, that stays.
+    model here has the same. So all other classes were called once: where a run says so ``before``, that stays. And
+    where it says ``module:Class``, a class of that name that cannot be imported now, as it stands in the script that
+    runs or its module was loaded anew, is taken to be the same.
     """
     kind = type(model)
     name = kind.__name__.lower()
     if MODELS.get(name) is kind:
         return name
     own = f"{kind.__module__}.{kind.__qualname__}" if name in MODELS else name
-    imported = getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
-    return (
-        f"{kind.__module__}:{kind.__qualname__}"
-        if imported and kind.__module__ != "__main__" and own != before
-        else own
-    )
+    if kind.__module__ != "__main__" and getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind:
+        return own if own == before else f"{kind.__module__}:{kind.__qualname__}"
+    return before if before is not None and before.endswith(f":{kind.__qualname__}") else own
 
 
 def model_named(name: object) -> Any:

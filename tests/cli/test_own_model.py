@@ -153,3 +153,21 @@ def test_a_run_that_knows_the_class_by_its_old_name(bm3: Run, shop: Path) -> Non
     assert type(load_run("run", model=cls.from_data(data))[0]) is cls
     with pytest.raises(RunError, match="if it is a class of your own, pass one as model"):
         load_run("run")
+
+
+@pytest.mark.parametrize("where", ["__main__", "dots_of_mine"])
+def test_a_run_that_knows_a_class_which_cannot_be_imported_now(
+    bm3: Run, shop: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """It stands in the script that runs, or its module was loaded anew since."""
+    cls, data = own_class("dots_of_mine:Dots"), load_dataset(shop)
+    fit(cls.from_data(data), data, TrainConfig(max_epochs=1), "run", verbose=False)
+    monkeypatch.setattr(cls, "__module__", where)
+    del sys.modules["dots_of_mine"]
+    assert own_class("dots_of_mine:Dots") is not cls
+    assert type(load_run("run", model=cls.from_data(data))[0]) is cls
+    fit(cls.from_data(data), data, TrainConfig(max_epochs=2), "run", resume=True, verbose=False)
+    assert yaml.safe_load(Path("run/config.yaml").read_text())["model"]["name"] == "dots_of_mine:Dots"
+    other = type("Spots", (cls,), {"__module__": where})
+    with pytest.raises(RunError, match="trained with dots_of_mine:Dots, got a spots"):
+        load_run("run", model=other.from_data(data))
