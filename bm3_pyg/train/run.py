@@ -126,7 +126,7 @@ class RunFolder:
         self._describe(len(history))
         spare, best = self.path / SPARE, self.path / "best.pt"
         if spare.exists():
-            if best.exists() and last is not None and self._best_epoch() == last["state"]["best_epoch"]:
+            if best.exists() and last is not None and last["state"]["best_epoch"] in (0, self._best_epoch()):
                 spare.unlink()
             else:
                 spare.replace(best)

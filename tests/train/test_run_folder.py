@@ -202,6 +202,25 @@ def test_best_pt_goes_back_to_what_last_pt_knows(
     assert (out / "metrics.json").read_bytes() == whole(small_data, epochs)
 
 
+def test_best_pt_stays_where_last_pt_knows_none(
+    small_data: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before the first last.pt of an epoch, and again as it is taken up: the better of the weights are kept."""
+    out = tmp_path / "run"
+
+    def kill(folder: RunFolder, checkpoint: dict[str, Any]) -> None:
+        raise Killed
+
+    killed(small_data, out, 20, after=9, checkpoint_seconds=1000)
+    spare, best = (torch.load(out / name, weights_only=True)["epoch"] for name in ("best-of-last.pt", "best.pt"))
+    assert spare < best
+    monkeypatch.setattr(RunFolder, "save_last", kill)
+    with pytest.raises(Killed):
+        train(small_data, out, 20, resume=True, checkpoint_seconds=1000)
+    assert torch.load(out / "best.pt", weights_only=True)["epoch"] == best
+    assert not (out / "best-of-last.pt").exists()
+
+
 @pytest.mark.parametrize("stride", [13, pytest.param(1, marks=pytest.mark.long)])
 def test_a_kill_between_any_two_writes(
     small_data: HeteroData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stride: int, whole: Callable[..., bytes]
