@@ -92,7 +92,6 @@ def train_run(request: RunRequest) -> TrainedRun:
 
     model = build_model(data, options, config.seed, request.device, name)
     out = Path(request.out) if request.out else _fresh_folder(Path("runs") / data.name)
-    check_place(out)
     callbacks = []
     if request.tensorboard:
         from bm3_pyg.train.progress import tensorboard
@@ -103,17 +102,19 @@ def train_run(request: RunRequest) -> TrainedRun:
 
 
 def _run_before(request: RunRequest) -> dict[str, Any]:
-    """The configuration of the run to resume, empty for a new one, whose folder can be made."""
-    if request.out is not None:
-        check_not_in_use(request.out)
-    if request.resume:
-        if request.out is None:
+    """The configuration of the run to resume, empty for a new one; a folder that is named can be written."""
+    before: dict[str, Any] = {}
+    if request.out is None:
+        if request.resume:
             raise ConfigError("--resume: expected --out with the run to resume")
-        return read_config(Path(request.out))
-    if request.out is not None:
+        return before
+    check_not_in_use(request.out)
+    if request.resume:
+        before = read_config(Path(request.out))
+    else:
         check_new_run(request.out)
-        check_place(request.out)
-    return {}
+    check_place(request.out)
+    return before
 
 
 def _model_name(request: RunRequest, before: Mapping[str, Any]) -> str:
@@ -143,6 +144,7 @@ def _fresh_folder(path: Path) -> Path:
     """``path``, or with the first free number after it, made now, so that no other run takes the same."""
     number, fresh = 1, path
     make_folder(path.parent)
+    check_place(path)
     with writing(path):
         while True:
             try:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bm3_pyg.errors import ConfigError, RunError
+from bm3_pyg import load_dataset
+from bm3_pyg.errors import ConfigError, RunError, WriteError
 from bm3_pyg.train.request import RunRequest, train_run
 
 
@@ -28,6 +29,16 @@ def test_a_folder_of_its_own_by_default(shop: Path, tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path)
     request = RunRequest({"source": str(shop)}, model="popularity")
     assert [str(train_run(request).out) for _ in range(2)] == ["runs/shop", "runs/shop-2"]
+
+
+def test_a_folder_that_cannot_be_is_not_made(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = load_dataset(shop)
+    data.name = "\udcff"
+    monkeypatch.setattr("bm3_pyg.data.load_dataset", lambda **source: data)
+    with pytest.raises(WriteError, match="the name is not UTF-8"):
+        train_run(RunRequest({"source": str(shop)}, model="popularity"))
+    assert not list(Path("runs").iterdir())
 
 
 def test_what_cannot_be_a_run_is_refused(tmp_path: Path) -> None:
