@@ -70,15 +70,13 @@ def atomic_folder(path: str | Path) -> AbstractContextManager[Path]:
     return _atomic(Path(path), folder=True)
 
 
-@contextmanager
-def temporary_folder(path: str | Path) -> Iterator[Path]:
+def temporary_folder(path: str | Path) -> AbstractContextManager[Path]:
     """Yield a temporary folder beside ``path``, which never comes to be; at the end the folder is gone.
 
     Raises:
         WriteError: as :func:`atomic_file`.
     """
-    with _temporary(Path(path), folder=True) as temporary:
-        yield temporary
+    return _temporary(Path(path), folder=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
