@@ -18,7 +18,8 @@ from bm3_pyg.errors import DataError, one_line, shown
 from bm3_pyg.files import atomic_folder, check_new_folder
 
 PIECE = 1 << 20  # bytes
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
+# RuntimeError is what zipfile raises of encryption, and its subclass NotImplementedError of packing it does not know.
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError)
 
 
 def extract(

@@ -157,6 +157,15 @@ def test_an_encrypted_zip(tmp_path: Path) -> None:
     check_refused(archive, "cannot be unpacked .*encrypted")
 
 
+def test_a_zip_packed_in_an_unknown_way(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "a.zip", {"a": b"packed"})
+    raw = bytearray(archive.read_bytes())
+    for signature, method in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        raw[raw.index(signature) + method] = 99
+    archive.write_bytes(raw)
+    check_refused(archive, "cannot be unpacked .*compression")
+
+
 def test_not_an_archive(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"\x1f\x8b not one")
     check_refused(tmp_path / "a.zip", r"neither a \.zip nor a \.tar")
