@@ -95,6 +95,8 @@ def test_ids_in_text(cells: list[str], expected: list[object], note: str | None)
         (pl.Series([b"a", "ü".encode()]), ["a", "ü"]),
         (pl.Series(["a", "b"]).cast(pl.Categorical), ["a", "b"]),
         (pl.Series(["12.0", "7.0"]), ["12.0", "7.0"]),
+        (pl.Series([str(-(2**63)), "7"]).cast(pl.Int128), [-(2**63), 7]),
+        (pl.Series([str(-(2**63) - 1), "7"]).cast(pl.Int128), [str(-(2**63) - 1), "7"]),
     ],
 )
 def test_ids_in_parquet(values: pl.Series, expected: list[object]) -> None:
