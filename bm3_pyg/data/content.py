@@ -115,7 +115,7 @@ def read_bytes(path: Path) -> bytes:
     if stream and streams is not None and path in streams:
         return streams[path]
     if not stream:
-        _refuse_no_file(path)
+        refuse_no_file(path)
     try:
         with path.open("rb") as file:
             if file.isatty():
@@ -162,7 +162,7 @@ def file_sha256(path: str | Path) -> str:
     path = Path(path)
     if is_stream(path):
         return hashlib.sha256(read_bytes(path)).hexdigest()
-    _refuse_no_file(path)
+    refuse_no_file(path)
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -173,6 +173,7 @@ def file_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _refuse_no_file(path: Path) -> None:
+def refuse_no_file(path: Path) -> None:
+    """Raise a :class:`DataError` unless ``path`` is a regular file."""
     if not path.is_file():
         raise DataError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected a file")

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
+from bm3_pyg.data.content import refuse_no_file
 from bm3_pyg.errors import DataError, one_line
 
 PIECE = 1 << 24  # bytes handed on at a time
@@ -57,8 +58,7 @@ def line_chunks(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def open_size(path: Path) -> int:
     """Bytes in a file; a :class:`DataError` where there is none to read."""
-    if not path.is_file():
-        raise DataError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}, expected a file")
+    refuse_no_file(path)
     try:
         with path.open("rb"):
             return path.stat().st_size
