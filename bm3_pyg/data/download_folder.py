@@ -37,12 +37,11 @@ LOCK = ".downloads.lock"
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to have: its name in the folder, where it comes from, and what is known of it beforehand."""
+    """A file to have: its name in the folder, where it comes from, and its hash if that is known beforehand."""
 
     name: str
     url: str
     sha256: str | None = None
-    size: int | None = None
 
 
 def download(
@@ -112,7 +111,7 @@ def _fetch_all(wanted: Sequence[Remote], folder: Path, force: bool, retry: Retry
                 _fetch_one(session, remote, folder, force, retry)
             except FetchError as error:
                 missing = wanted[position:] if error.unreachable else [remote]
-                recorded = error.differs and not force and remote.size is None and remote.sha256 is None
+                recorded = error.differs and not force and remote.sha256 is None
                 hint = f" (as recorded in {folder / RECORD}; --force accepts the new content)" if recorded else ""
                 raise DataError(
                     f"{remote.url}: {error}{hint}; {_put_yourself(missing, folder)}, "
@@ -167,8 +166,7 @@ def _check_space(session: requests.Session, wanted: Sequence[Remote], folder: Pa
     """Refuse to begin what cannot end; sizes that nobody knows are checked while writing."""
     needed = 0
     for remote in wanted:
-        size = remote.size if remote.size is not None else probe(session, remote.url, retry)
-        if size is not None:
+        if (size := probe(session, remote.url, retry)) is not None:
             needed += max(size - kept_bytes(folder / f"{remote.name}.part", remote.url), 0)
     try:
         check_space(folder, needed)
@@ -212,9 +210,8 @@ def _put_yourself(missing: Sequence[Remote], folder: Path) -> str:
 
 
 def _known(remote: Remote, record: _Record | None) -> tuple[int | None, str | None]:
-    """Size and SHA-256 to expect: the caller's, else the recorded ones."""
-    size = remote.size if remote.size is not None or record is None else record.size
-    return size, remote.sha256 or (record.sha256 if record else None)
+    """Size and SHA-256 to expect: the recorded ones, but the caller's SHA-256 if there is one."""
+    return record.size if record else None, remote.sha256 or (record.sha256 if record else None)
 
 
 def _in_words(size: int | None, sha256: str | None) -> str:
