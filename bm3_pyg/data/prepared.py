@@ -13,12 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from tabulate import tabulate
 
 from bm3_pyg.data.content import file_sha256
 from bm3_pyg.data.mmrec import write_mmrec
-from bm3_pyg.data.summary import describe
+from bm3_pyg.data.summary import describe, facts
 from bm3_pyg.errors import DataError, shown
 from bm3_pyg.escape import markdown
 from bm3_pyg.files import atomic_folder, is_taken
@@ -145,22 +144,6 @@ def card_text(card: Mapping[str, Any], about: str = "") -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and value of each fact of :func:`bm3_pyg.data.describe`, but those that each split has."""
-    rows = [(key, f"{card[key]:,}") for key in ("users", "items", "interactions")]
-    rows.append(("sparsity", f"{card['sparsity']:.4%}"))
-    for split, (first, last) in card["time"].items():
-        rows.append((f"dates of {split}, UTC", f"{_date(first)} to {_date(last)}"))
-    for kind, degree in card["degrees"].items():
-        spread = f"{degree['min']:,} to {degree['max']:,}, median {degree['median']:g}, mean {degree['mean']:.2f}"
-        rows.append((f"training interactions per {kind}", spread))
-    rows.append(("users without training interactions", f"{card['users_without_training']:,}"))
-    rows.append(("items without training interactions", f"{card['cold_items']:,}"))
-    for name, modality in card["modalities"].items():
-        rows.append((f"feature {name}", f"{modality['dim']:,}-d, {modality['missing']:,} items without"))
-    return rows
-
-
 def _refuse_unwritable(out: Path) -> None:
     """Before hours of work, not after them."""
     place = next(parent for parent in Path(os.path.abspath(out)).parents if parent.exists())
@@ -170,10 +153,6 @@ def _refuse_unwritable(out: Path) -> None:
 
 def _file(path: Path, sha256: str | None = None) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": sha256 or file_sha256(path)}
-
-
-def _date(seconds: float) -> str:
-    return str(np.datetime64(int(seconds), "s").astype("datetime64[D]"))
 
 
 def _hashes(files: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:

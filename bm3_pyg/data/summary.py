@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -57,23 +58,22 @@ def describe(data: HeteroData) -> dict[str, Any]:
     ``duplicates`` counts repeated pairs within a split, ``leaks`` the pairs that stand in two splits; both are 0 in
     data of :func:`bm3_pyg.data.load_dataset`. ``time`` is the first and last time of each split that has any.
     """
-    train = edges_of(data, "train")
+    edges = {split: edges_of(data, split).numpy() for split in SPLITS}
     users, items = count(data, "user"), count(data, "item")
-    splits = {split: edges_of(data, split).size(1) for split in SPLITS}
     degree = {
-        "user": np.bincount(train[0].numpy(), minlength=users),
-        "item": np.bincount(train[1].numpy(), minlength=items),
+        "user": np.bincount(edges["train"][0], minlength=users),
+        "item": np.bincount(edges["train"][1], minlength=items),
     }
-    total = sum(splits.values())
+    total = sum(part.shape[1] for part in edges.values())
     return {
         "name": getattr(data, "name", None),
         "users": users,
         "items": items,
         "interactions": total,
-        "splits": splits,
-        "split_users": {split: _distinct(data, split, 0) for split in SPLITS},
-        "split_items": {split: _distinct(data, split, 1) for split in SPLITS},
-        **_repeats(data),
+        "splits": {split: part.shape[1] for split, part in edges.items()},
+        "split_users": {split: len(np.unique(part[0])) for split, part in edges.items()},
+        "split_items": {split: len(np.unique(part[1])) for split, part in edges.items()},
+        **_repeats(edges, items),
         "time": _time_ranges(data),
         "modalities": {
             name: {"dim": values.size(1), "missing": int(missing_of(data, name).sum())}
@@ -89,6 +89,22 @@ def describe(data: HeteroData) -> dict[str, Any]:
     }
 
 
+def facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and value of each fact of :func:`describe`, but those that each split has."""
+    rows = [(key, f"{card[key]:,}") for key in ("users", "items", "interactions")]
+    rows.append(("sparsity", f"{card['sparsity']:.4%}"))
+    for split, (first, last) in card["time"].items():
+        rows.append((f"dates of {split}, UTC", f"{_date(first)} to {_date(last)}"))
+    for kind, degree in card["degrees"].items():
+        spread = f"{degree['min']:,} to {degree['max']:,}, median {degree['median']:g}, mean {degree['mean']:.2f}"
+        rows.append((f"training interactions per {kind}", spread))
+    rows.append(("users without training interactions", f"{card['users_without_training']:,}"))
+    rows.append(("items without training interactions", f"{card['cold_items']:,}"))
+    for name, modality in card["modalities"].items():
+        rows.append((f"feature {name}", f"{modality['dim']:,}-d, {modality['missing']:,} items without"))
+    return rows
+
+
 def _add(digest: Any, name: str, values: Tensor) -> None:
     values = values.detach().cpu().contiguous()
     digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
@@ -96,17 +112,9 @@ def _add(digest: Any, name: str, values: Tensor) -> None:
         digest.update(values.view(torch.uint8).numpy().data)
 
 
-def _distinct(data: HeteroData, split: str, side: int) -> int:
-    """Number of users (side 0) or items (1) with an interaction in the split."""
-    return len(np.unique(edges_of(data, split)[side].numpy()))
-
-
-def _repeats(data: HeteroData) -> dict[str, dict[str, int]]:
-    distinct, duplicates = {}, {}
-    for split in SPLITS:
-        users, items = edges_of(data, split).numpy()
-        distinct[split] = np.unique(users * count(data, "item") + items)
-        duplicates[split] = len(users) - len(distinct[split])
+def _repeats(edges: Mapping[str, NDArray[np.int64]], num_items: int) -> dict[str, dict[str, int]]:
+    distinct = {split: np.unique(users * num_items + items) for split, (users, items) in edges.items()}
+    duplicates = {split: part.shape[1] - len(distinct[split]) for split, part in edges.items()}
     leaks = {
         f"{first}-{second}": len(np.intersect1d(distinct[first], distinct[second], assume_unique=True))
         for first, second in combinations(SPLITS, 2)
@@ -130,3 +138,7 @@ def _spread(values: NDArray[np.int64]) -> dict[str, float]:
         "mean": float(values.mean()),
         "max": int(values.max()),
     }
+
+
+def _date(seconds: float) -> str:
+    return str(np.datetime64(int(seconds), "s").astype("datetime64[D]"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from bm3_pyg.data.prepared import facts
+from bm3_pyg.data.summary import facts
 from bm3_pyg.names import SELECTION, SPLITS
 from bm3_pyg.study import figures
 from bm3_pyg.study.blocks import (

@@ -8,7 +8,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from bm3_pyg.data.prepared import facts
+from bm3_pyg.data.summary import facts
 from bm3_pyg.escape import markdown
 from bm3_pyg.names import SPLITS
 from bm3_pyg.study.blocks import Block, Cell, Commands, Plot, Table, Words, number

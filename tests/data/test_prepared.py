@@ -8,7 +8,8 @@ import pytest
 from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import describe, fingerprint, load_dataset
-from bm3_pyg.data.prepared import facts, is_prepared, read_card, write_prepared
+from bm3_pyg.data.prepared import is_prepared, read_card, write_prepared
+from bm3_pyg.data.summary import facts
 from bm3_pyg.errors import DataError, WriteError
 
 SETTINGS = {"split": "random", "seed": 0}
