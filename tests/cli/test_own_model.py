@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -168,6 +169,6 @@ def test_a_run_that_knows_a_class_which_cannot_be_imported_now(
     assert type(load_run("run", model=cls.from_data(data))[0]) is cls
     fit(cls.from_data(data), data, TrainConfig(max_epochs=2), "run", resume=True, verbose=False)
     assert yaml.safe_load(Path("run/config.yaml").read_text())["model"]["name"] == "dots_of_mine:Dots"
-    other = type("Spots", (cls,), {"__module__": where})
+    other: Any = type("Spots", (cls,), {"__module__": where})
     with pytest.raises(RunError, match="trained with dots_of_mine:Dots, got a spots"):
         load_run("run", model=other.from_data(data))
