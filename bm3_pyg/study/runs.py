@@ -15,9 +15,9 @@ import polars as pl
 from bm3_pyg.data import fingerprint, load_dataset, same_fingerprint
 from bm3_pyg.errors import BM3Error, InUseError, RunError, WriteError
 from bm3_pyg.files import atomic_file, locked_folder
-from bm3_pyg.study.search import Setting, Sweep, read_sweep
-from bm3_pyg.study.selection import Outcome, error_file, outcomes
-from bm3_pyg.train.run_files import Result, RunFiles, is_finished, is_run, is_sweep, read_error
+from bm3_pyg.study.search import Setting, Sweep, is_sweep, read_sweep
+from bm3_pyg.study.selection import Outcome, error_file, outcomes, read_error
+from bm3_pyg.train.run_files import Result, RunFiles, is_finished, is_run
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData

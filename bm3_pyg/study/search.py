@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bm3_pyg.errors import ConfigError, check_number, shown
+from bm3_pyg.errors import ConfigError, RunError, check_number, shown
+from bm3_pyg.train import plain
 from bm3_pyg.train.plain import SCHEMA
-from bm3_pyg.train.run_files import read_sweep_file
+from bm3_pyg.train.run_files import source
 from bm3_pyg.train.settings import TrainConfig, check_options, split_settings
 
 PUBLISHED = ("num_layers=1,2", "dropout=0.5,0.3", "reg_weight=0.1,0.01")
@@ -98,16 +101,42 @@ class Sweep:
         }
 
 
+def is_sweep(folder: Path) -> bool:
+    """Whether there is a sweep in ``folder``, sound or not."""
+    return any(os.path.lexists(folder / name) for name in ("sweep.yaml", "results.json"))
+
+
 def read_sweep(out: Path) -> Sweep:
     """The sweep that a folder was made by.
 
     Raises:
-        RunError: the folder holds none.
+        RunError: the folder holds none, or sweep.yaml is damaged.
     """
-    plain = read_sweep_file(out / "sweep.yaml")
-    del plain["schema"]
-    settings = tuple(Setting(**{**setting, "settings": tuple(setting["settings"])}) for setting in plain["settings"])
-    return Sweep(**{**plain, "settings": settings, "seeds": tuple(plain["seeds"]), "fixed": tuple(plain["fixed"])})
+    path = out / "sweep.yaml"
+    texts = plain.listing(plain.text)
+    setting = {"model": plain.text, "settings": texts, "corrupt": plain.maybe(plain.text), "label": plain.string}
+    check = plain.mapping(
+        {
+            "schema": plain.exactly(SCHEMA),
+            "source": source(),
+            "settings": plain.listing(plain.mapping(setting)),
+            "seeds": plain.listing(plain.integer(0, 1 << 32)),
+            "fixed": texts,
+            "device": plain.text,
+        },
+        {"arguments": plain.mapping_of(plain.listing(plain.string))},
+    )
+    sweep = check(plain.parse_yaml(plain.to_text(plain.read_bytes(path), path), str(path)), str(path))
+    del sweep["schema"]
+    for key in ("settings", "seeds"):
+        values = [str(value) for value in sweep[key]]
+        if len(set(values)) < len(values):
+            raise RunError(f"{path}: {key}: got one twice, expected different ones")
+    for one in sweep["settings"]:
+        if not re.fullmatch(r"\w[\w-]*|\w+(\.\w+)*:\w+", one["model"]):
+            raise RunError(f"{path}: settings: got the model {plain.short(one['model'])}, expected a model's name")
+    settings = tuple(Setting(**{**one, "settings": tuple(one["settings"])}) for one in sweep["settings"])
+    return Sweep(**{**sweep, "settings": settings, "seeds": tuple(sweep["seeds"]), "fixed": tuple(sweep["fixed"])})
 
 
 def settings_for(

@@ -18,7 +18,8 @@ from bm3_pyg.files import write_text
 from bm3_pyg.names import SELECTION
 from bm3_pyg.study.content import HEADLINE, metric_title
 from bm3_pyg.study.search import Setting, Sweep
-from bm3_pyg.train.run_files import Result, RunFiles, is_finished, read_error
+from bm3_pyg.train.plain import read_bytes
+from bm3_pyg.train.run_files import Result, RunFiles, is_finished
 
 PROTOCOLS = {
     "strict": "Selected on validation Recall@20 (mean over seeds); test figures of the selected settings only.",
@@ -77,6 +78,15 @@ def outcome_of(sweep: Sweep, out: Path, setting: Setting, seed: int) -> Outcome:
 def error_file(folder: Path) -> Path:
     """Where a run that failed leaves the reason, beside its folder."""
     return folder.with_name(f"{folder.name}.error")
+
+
+def read_error(path: Path) -> str:
+    """The reason in an :func:`error_file`, on one line; what can be read of it."""
+    try:
+        words = read_bytes(path, 1 << 20).decode("utf-8", errors="replace")
+    except RunError as error:
+        return str(error)
+    return " ".join(words.split())[:1000] or "no reason is told"
 
 
 def select(outcomes: Sequence[Outcome], protocol: str = "strict") -> dict[str, Setting]:

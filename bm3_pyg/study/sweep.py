@@ -25,10 +25,10 @@ from bm3_pyg.data.load import refuse_pipes
 from bm3_pyg.errors import BM3Error, InUseError, RunError, one_line
 from bm3_pyg.files import check_not_in_use, locked_folder, make_folder, write_text, writing
 from bm3_pyg.names import SELECTION, is_own
-from bm3_pyg.study.search import Setting, Sweep, read_sweep
+from bm3_pyg.study.search import Setting, Sweep, is_sweep, read_sweep
 from bm3_pyg.study.selection import Outcome, error_file, outcome_of, outcomes, write_results
 from bm3_pyg.train.interrupt import StopFlag, stop_flag, terminable
-from bm3_pyg.train.run_files import is_finished, is_run, is_sweep, read_config
+from bm3_pyg.train.run_files import is_finished, is_run, read_config
 from bm3_pyg.train.settings import TrainConfig
 
 POLL_SECONDS = 0.2

@@ -68,7 +68,6 @@ RECORD = mapping(
     {"val": figures(SELECTION), "eval_seconds": number(0), "peak_memory_mb": number(0)},
 )
 SEAL = mapping({"schema": plain.exactly(SCHEMA), "files": mapping_of(text)})
-SETTING = mapping({"model": text, "settings": listing(text), "corrupt": maybe(text), "label": string})
 USERS = {"user": "Int64", "training_interactions": "Int64", "positives": "Int64"}
 USERS |= dict.fromkeys(("recall@10", "recall@20", "ndcg@10", "ndcg@20"), "Float64")
 POSITIVES = {"user": "Int64", "item": "Int64", "training_interactions": "Int64", "hit": "Boolean"}
@@ -314,47 +313,9 @@ def is_finished(folder: Path) -> bool:
     return os.path.lexists(folder / "metrics.json")
 
 
-def is_sweep(folder: Path) -> bool:
-    """Whether there is a sweep in ``folder``, sound or not."""
-    return any(os.path.lexists(folder / name) for name in ("sweep.yaml", "results.json"))
-
-
 def read_config(run: Path) -> dict[str, Any]:
     """``config.yaml`` of a run directory, see :meth:`RunFiles.config`."""
     return RunFiles(run).config()
-
-
-def read_sweep_file(path: Path) -> dict[str, Any]:
-    """sweep.yaml: ``source``, ``settings``, ``seeds``, ``fixed``, ``device`` and, of a command, ``arguments``."""
-    check = mapping(
-        {
-            "schema": plain.exactly(SCHEMA),
-            "source": _source(),
-            "settings": listing(SETTING),
-            "seeds": listing(integer(0, 1 << 32)),
-            "fixed": listing(text),
-            "device": text,
-        },
-        {"arguments": mapping_of(listing(string))},
-    )
-    sweep: dict[str, Any] = check(plain.parse_yaml(plain.to_text(plain.read_bytes(path), path), str(path)), str(path))
-    for key in ("settings", "seeds"):
-        values = [str(value) for value in sweep[key]]
-        if len(set(values)) < len(values):
-            raise RunError(f"{path}: {key}: got one twice, expected different ones")
-    for setting in sweep["settings"]:
-        if not re.fullmatch(r"\w[\w-]*|\w+(\.\w+)*:\w+", setting["model"]):
-            raise RunError(f"{path}: settings: got the model {plain.short(setting['model'])}, expected a model's name")
-    return sweep
-
-
-def read_error(path: Path) -> str:
-    """The reason in a run's ``.error`` file, on one line; what can be read of it."""
-    try:
-        words = plain.read_bytes(path, 1 << 20).decode("utf-8", errors="replace")
-    except RunError as error:
-        return str(error)
-    return " ".join(words.split())[:1000] or "no reason is told"
 
 
 def check_environment(value: Any, where: str) -> dict[str, Any]:
@@ -371,7 +332,7 @@ def check_environment(value: Any, where: str) -> dict[str, Any]:
 
 
 def _config() -> Check:
-    dataset = {"name": string, "source": maybe(_source()), "fingerprint": text, "modalities": mapping_of(integer())}
+    dataset = {"name": string, "source": maybe(source()), "fingerprint": text, "modalities": mapping_of(integer())}
     model = {"name": _name, "options": mapping_of(plain.option)}
     later = {field.name: plain.scalar for field in fields(TrainConfig) if field.name not in FIRST_TRAIN}
     train = mapping(dict.fromkeys(FIRST_TRAIN, plain.scalar), later)
@@ -379,8 +340,8 @@ def _config() -> Check:
     return mapping({"schema": plain.exactly(SCHEMA), **sections})
 
 
-def _source() -> Check:
-    """Arguments of :func:`bm3_pyg.load_dataset`."""
+def source() -> Check:
+    """Arguments of :func:`bm3_pyg.load_dataset`, as a file names them."""
     from bm3_pyg.data import load_dataset
 
     parameters = inspect.signature(load_dataset).parameters.values()
