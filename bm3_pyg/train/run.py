@@ -15,7 +15,7 @@ the result. Each appears whole or not at all, so a kill leaves the folder betwee
 
 - With metrics.json the run is finished.
 - Without, it is where last.pt says. best.pt and history.jsonl may be ahead of that: :meth:`RunFolder.begin` takes them
-  back, best.pt to best-of-last.pt, history.jsonl to its first lines.
+  back, best.pt to best-of-last.pt unless last.pt knows no best yet, history.jsonl to its first lines.
 - Without last.pt nothing was trained, and it begins anew.
 
 While a run is going on its folder is locked. Runs older than the seal have none.
@@ -42,13 +42,7 @@ from bm3_pyg.data import modalities
 from bm3_pyg.data.content import file_sha256
 from bm3_pyg.errors import RunError
 from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE
-from bm3_pyg.files import (
-    append_text,
-    atomic_file,
-    clear_leftovers,
-    locked_folder,
-    write_text,
-)
+from bm3_pyg.files import append_text, atomic_file, clear_leftovers, locked_folder, write_text
 from bm3_pyg.models import name_of
 from bm3_pyg.protocols import trains
 from bm3_pyg.train.environment import environment
