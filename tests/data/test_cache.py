@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from bm3_pyg.data import fingerprint, load_dataset
 from bm3_pyg.data.cache import cache_folder, cached
+from bm3_pyg.data.content import file_sha256
 from bm3_pyg.data.interaction_table import TableOptions, read_interaction_table
 from bm3_pyg.data.planted import make_planted
 
@@ -56,6 +57,23 @@ def same(one: HeteroData, other: HeteroData) -> None:
             else:
                 np.testing.assert_array_equal(value, theirs[name])
     assert (one.name, one.files, one.notes, one.source) == (other.name, other.files, other.notes, other.source)
+
+
+def test_a_file_that_changes_before_it_is_read_is_not_kept_as_what_it_was(
+    cache: Path, source: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    was = source["source"].read_text()
+
+    def hash_and_change(path: Path) -> str:
+        digest = file_sha256(path)
+        source["source"].write_text("user,item\nann,x\ncid,y\n")
+        return digest
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bm3_pyg.data.load.file_sha256", hash_and_change)
+        assert load_dataset(**source)["user"].raw_id.tolist() == ["ann", "cid"]
+    source["source"].write_text(was)
+    assert load_dataset(**source)["user"].raw_id.tolist() == ["ann", "bob"]
 
 
 def test_hit_is_the_same_data(

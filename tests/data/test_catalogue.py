@@ -70,6 +70,17 @@ def test_it_is_what_load_dataset_gives_and_texts(tmp_path: Path, shop: dict[str,
     assert fingerprint(data) == fingerprint(plain)
 
 
+def test_sources_of_one_name_are_told_apart(tmp_path: Path, shop: dict[str, Any]) -> None:
+    (tmp_path / "shelf").mkdir()
+    pl.read_csv(shop["items"]).write_parquet(tmp_path / "shelf" / "clicks.parquet")
+    shop["items"] = tmp_path / "shelf" / "clicks.parquet"
+    sources = read_card(prepare_catalogue(**shop))["sources"]
+    assert {name: file["bytes"] for name, file in sources.items()} == {
+        "clicks.parquet": shop["interactions"].stat().st_size,
+        "shelf/clicks.parquet": shop["items"].stat().st_size,
+    }
+
+
 def test_features_of_every_kind_follow_the_core(tmp_path: Path, shop: dict[str, Any]) -> None:
     np.save(tmp_path / "array.npy", [[number, 1] for number in range(15)][::-1])
     pl.DataFrame({"item": [f"i{number}" for number in range(15)], "x": range(15)}).write_csv(tmp_path / "table.csv")

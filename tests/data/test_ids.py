@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 
 from bm3_pyg.data.ids import (
+    IdList,
+    concatenated,
     first_appearance,
     fixed_width,
     integers_if_canonical,
@@ -118,6 +120,15 @@ def test_ids_in_parquet(values: pl.Series, expected: list[object]) -> None:
 def test_what_cannot_be_ids(values: pl.Series, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_id_column(Table(Path("x.parquet"), pl.DataFrame({"id": values}), ""), "id")
+
+
+def test_ids_of_several_lists_are_where_they_were() -> None:
+    first, second = IdList([7, 8], "first {}".format), IdList([9], "second {}".format)
+    together = concatenated([first, second])
+    assert together == [7, 8, 9]
+    assert isinstance(together, IdList)
+    assert [together.where(row) for row in range(3)] == ["first 0", "first 1", "second 0"]
+    assert not isinstance(concatenated([first, [9]]), IdList)
 
 
 def test_white_space_around_an_id_counts_where_the_catalogue_has_it() -> None:
