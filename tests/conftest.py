@@ -202,14 +202,30 @@ def random_data():  # type: ignore[no-untyped-def]
 
 
 @pytest.fixture
-def small_data() -> HeteroData:
+def make_data():  # type: ignore[no-untyped-def]
+    """Builds data with all three splits and a modality of each name, as wide as is said."""
+
+    def build(num_users: int, num_items: int, **widths: int) -> HeteroData:
+        generator = torch.Generator().manual_seed(0)
+        split = torch.rand(num_users, num_items, generator=generator)
+        data = HeteroData()
+        data["user"].num_nodes, data["item"].num_nodes = num_users, num_items
+        for name, width in widths.items():
+            data["item"][name] = torch.randn(num_items, width, generator=generator)
+        for name, low, high in (("edge_index", 0, 0.2), ("val_edge_index", 0.2, 0.3), ("test_edge_index", 0.3, 0.4)):
+            data["user", "rates", "item"][name] = ((split >= low) & (split < high)).nonzero().T.contiguous()
+        return data
+
+    return build
+
+
+@pytest.fixture
+def small_data(make_data: Callable[..., HeteroData]) -> HeteroData:
     """60 users, 40 items, all three splits, one modality."""
-    generator = torch.Generator().manual_seed(0)
-    split = torch.rand(60, 40, generator=generator)
-    data = HeteroData()
-    data["user"].num_nodes, data["item"].num_nodes = 60, 40
-    data["item"].image = torch.randn(40, 16, generator=generator)
-    for name, low in (("edge_index", 0.0), ("val_edge_index", 0.2), ("test_edge_index", 0.3)):
-        high = low + (0.2 if name == "edge_index" else 0.1)
-        data["user", "rates", "item"][name] = ((split >= low) & (split < high)).nonzero().T.contiguous()
-    return data
+    return make_data(60, 40, image=16)
+
+
+@pytest.fixture
+def some_data(make_data: Callable[..., HeteroData]) -> HeteroData:
+    """70 users, 50 items, all three splits, two modalities."""
+    return make_data(70, 50, image=12, text=6)

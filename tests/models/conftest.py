@@ -25,15 +25,6 @@ def ugly_edges() -> Callable[[int], tuple[int, int, Tensor]]:
 
 
 @pytest.fixture
-def small_data() -> HeteroData:
+def small_data(make_data: Callable[..., HeteroData]) -> HeteroData:
     """60 users, 40 items, all three splits, two modalities."""
-    generator = torch.Generator().manual_seed(0)
-    split = torch.rand(60, 40, generator=generator)
-    data = HeteroData()
-    data["user"].num_nodes, data["item"].num_nodes = 60, 40
-    data["item"].image = torch.randn(40, 16, generator=generator)
-    data["item"].text = torch.randn(40, 8, generator=generator)
-    for name, low in (("edge_index", 0.0), ("val_edge_index", 0.2), ("test_edge_index", 0.3)):
-        high = low + (0.2 if name == "edge_index" else 0.1)
-        data["user", "rates", "item"][name] = ((split >= low) & (split < high)).nonzero().T.contiguous()
-    return data
+    return make_data(60, 40, image=16, text=8)

@@ -1,4 +1,4 @@
-"""The loops themselves, against slow twins; :mod:`tests.ops.test_dropout` and ``test_cosine`` test what calls them."""
+"""The loops themselves, against slow twins; :mod:`tests.ops.test_loss` tests what calls them."""
 
 from __future__ import annotations
 

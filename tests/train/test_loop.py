@@ -62,32 +62,6 @@ def test_training_lowers_the_loss_and_records_every_epoch(small_data: HeteroData
     assert {path.name for path in (tmp_path / "run").iterdir()} == names
 
 
-def test_the_recorded_loss_is_the_mean_over_the_interactions(small_data: HeteroData) -> None:
-    """Batches of 100 with a short last one; a model whose loss is the number of its batch."""
-
-    class Counting(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(()))
-            self.sizes: list[int] = []
-            self.inner = model_of(small_data)
-
-        def scorer(self) -> Any:
-            return self.inner.scorer()
-
-        def loss(self, users: Tensor, items: Tensor) -> Any:
-            self.sizes.append(users.numel())
-            losses = self.inner.loss(users, items)
-            return losses._replace(total=losses.total * 0 + len(self.sizes))
-
-    model = Counting()
-    edges = small_data["user", "rates", "item"].edge_index.size(1)
-    result = fit(model, small_data, config(max_epochs=1))
-    assert model.sizes == [100] * (edges // 100) + [edges % 100]
-    expected = sum((i + 1) * size for i, size in enumerate(model.sizes)) / edges
-    assert result.history[0]["loss"]["total"] == pytest.approx(expected)
-
-
 def test_the_best_epoch_is_selected_on_validation_and_tested(small_data: HeteroData, tmp_path: Path) -> None:
     model = model_of(small_data)
     result = fit(model, small_data, config(max_epochs=15), tmp_path / "run")
@@ -120,46 +94,6 @@ def test_each_split_is_ranked_once(
     users = pl.read_parquet(tmp_path / "run/test_users.parquet")
     means = {name: users[name].mean() for name in users.columns if "@" in name}
     assert {name: result.test[name] for name in means} == pytest.approx(means, rel=1e-12)
-
-
-class Scripted(nn.Module):
-    """Validation goes as scripted: epoch e ranks the positives of the first script[e] tenths of the users first."""
-
-    def __init__(self, data: HeteroData, script: list[int]) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))
-        self.script, self.epoch, self.data = script, -1, data
-
-    def loss(self, users: Tensor, items: Tensor) -> Any:
-        return model_of(self.data).loss(users, items)._replace(total=self.weight.sum())
-
-    def scorer(self) -> Any:
-        self.epoch += 1
-        share = self.script[min(self.epoch, len(self.script) - 1)]
-        scores = torch.zeros(60, 40)
-        val = self.data["user", "rates", "item"].val_edge_index
-        good = val[:, val[0] < 6 * share]
-        scores[good[0], good[1]] = 1
-        bad = val[:, val[0] >= 6 * share]
-        scores[bad[0], bad[1]] = -1
-        return lambda users: scores[users].clone()
-
-
-@pytest.mark.parametrize(
-    ("script", "patience", "min_epochs", "epochs", "best"),
-    [
-        ([1, 2, 3, 2, 3, 1, 9], 3, 0, 6, 3),  # an equal value is no gain
-        ([5, 1, 1, 1, 1, 9, 1, 1], 2, 5, 5, 1),  # min_epochs holds the stop back, the count goes on
-        ([5, 1, 1, 9, 1, 1, 1], 2, 4, 6, 4),
-        ([1, 2, 3, 4, 5, 6, 7, 8], 1, 0, 8, 8),
-    ],
-)
-def test_early_stopping(
-    small_data: HeteroData, script: list[int], patience: int, min_epochs: int, epochs: int, best: int
-) -> None:
-    settings = config(max_epochs=8, patience=patience, min_epochs=min_epochs, batch_size=10_000)
-    result = fit(Scripted(small_data, script), small_data, settings, verbose=False)
-    assert (len(result.history), result.best_epoch) == (epochs, best)
 
 
 def test_evaluation_every_few_epochs_and_at_the_end(small_data: HeteroData) -> None:
@@ -350,19 +284,6 @@ def test_without_a_loss_or_a_split_there_is_nothing_to_measure(small_data: Heter
     result = fit(Popularity.from_data(small_data), small_data)
     assert (result.val, result.out) == ({}, None)
     assert result.test
-
-
-def test_each_epoch_is_announced_once(small_data: HeteroData, tmp_path: Path) -> None:
-    class PerEpoch(BM3):
-        started = 0
-
-        def start_epoch(self) -> None:
-            self.started += 1
-
-    model = PerEpoch.from_data(small_data, embedding_dim=8)
-    fit(model, small_data, config(max_epochs=3), verbose=False)
-    assert isinstance(model, PerEpoch)
-    assert model.started == 3
 
 
 def test_a_test_that_fails_leaves_a_finished_run_of_an_untrained_model(small_data: HeteroData, tmp_path: Path) -> None:

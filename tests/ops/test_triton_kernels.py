@@ -1,4 +1,4 @@
-"""Triton's row kernels beside their slow twins: on a GPU, or in Triton's interpreter with TRITON_INTERPRET=1."""
+"""Triton's kernels beside their slow twins: on a GPU, or in Triton's interpreter with TRITON_INTERPRET=1."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from bm3_pyg.ops import weighted_cosine
 from bm3_pyg.optim.rows import AdamStep, PastSteps, RowState, catch_up_rows, update_rows
 
 if importlib.util.find_spec("triton") is None:
@@ -21,12 +22,16 @@ BETA1, BETA2, EPS, STEP, TERMS = 0.9, 0.999, 1e-8, 1200, 350
 NEVER, SLEEPS = 0, [0, 1, 2, 349, 1000]
 LAST = [NEVER, *(STEP - sleep for sleep in SLEEPS), 1, 600]  # the last two rows: asleep since the start, and all zero
 PRECISE = {torch.float32: 1e-6, torch.float64: 1e-12}
+N = 41  # rows of the cosines; not a multiple of what a program takes
 DTYPES, DIMS = pytest.mark.parametrize("dtype", PRECISE), pytest.mark.parametrize("dim", [1, 3, 64, 100, 1030])
 
 
 @pytest.fixture(autouse=True)
 def _backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BM3_KERNELS", "triton")
+
+
+# Rows -----------------------------------------------------------------------------------------------------------------
 
 
 def table(dim: int, dtype: torch.dtype) -> RowState:
@@ -110,3 +115,53 @@ def test_infinity_and_nan_travel_as_in_dense_adam() -> None:
     assert found[0].isnan()
     assert found[1] == x[4, 1]
     assert found[2] == -float("inf")
+
+
+# Cosines --------------------------------------------------------------------------------------------------------------
+
+
+def cosine_twin(a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None) -> Tensor:
+    x = a if a_rows is None else a[a_rows]
+    y = b if b_rows is None else b[b_rows]
+    x, y = (rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-8) for rows in (x, y.detach()))
+    cosine = torch.sum(x * y, 1)
+    return torch.mean(cosine) if weight is None else torch.sum(cosine * weight)
+
+
+def cosine_tables(dim: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Rows with gradient and targets; some of either without length, and one shorter than any norm divided by."""
+    generator = torch.Generator().manual_seed(dim)
+    a, b = (torch.randn(N, dim, generator=generator, dtype=torch.float64) for _ in range(2))
+    a[3], a[4], b[4], b[5], a[6] = 0, 0, 0, 0, 1e-12
+    return a.to(DEVICE, dtype).requires_grad_(), b.to(DEVICE, dtype).requires_grad_()
+
+
+@pytest.mark.parametrize("dtype", PRECISE)
+@pytest.mark.parametrize("dim", [1, 3, 64, 100, 128, 129])
+@pytest.mark.parametrize("joins", ["rows", "a only", "b only", "in order"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_value_and_gradient(dim: int, joins: str, weighted: bool, dtype: torch.dtype) -> None:
+    a, b = cosine_tables(dim, dtype)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randint(N // 2, (N,), generator=generator).to(DEVICE) for _ in range(2)]
+    a_rows = drawn[0] if joins in ("rows", "a only") else None
+    b_rows = drawn[1] if joins in ("rows", "b only") else None
+    weight = torch.rand(N, generator=generator, dtype=torch.float64).to(DEVICE, dtype) if weighted else None
+    found, expected = weighted_cosine(a, b, a_rows, b_rows, weight), cosine_twin(a, b, a_rows, b_rows, weight)
+    torch.testing.assert_close(found, expected, rtol=PRECISE[dtype], atol=PRECISE[dtype])
+    gradients = [torch.autograd.grad(value * 3, a)[0] for value in (found, expected)]
+    length = torch.linalg.vector_norm(a.detach(), dim=1, keepdim=True).clamp(min=1e-8)  # slopes go with its inverse
+    torch.testing.assert_close(*(gradient * length for gradient in gradients), rtol=0, atol=PRECISE[dtype])
+    assert torch.equal(found, weighted_cosine(a, b, a_rows, b_rows, weight))
+
+
+@pytest.mark.parametrize("dtype", PRECISE)
+def test_one_pair_no_pair_and_no_gradient(dtype: torch.dtype) -> None:
+    a, b = cosine_tables(3, dtype)
+    row = torch.tensor([2], device=DEVICE)
+    torch.testing.assert_close(weighted_cosine(a, b, row, row), cosine_twin(a, b, row, row, None))
+    with torch.no_grad():
+        torch.testing.assert_close(weighted_cosine(a, b), cosine_twin(a, b, None, None, None))
+    empty = weighted_cosine(a, b, row[:0], row[:0])
+    assert empty == 0
+    assert not torch.autograd.grad(empty, a)[0].any()
