@@ -14,6 +14,8 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+DELICATE = ("llvmlite", "polars")
+
 
 @dataclass
 class StopFlag:
@@ -49,8 +51,8 @@ def terminable() -> Iterator[None]:
     """Within the context, in the main thread, SIGINT, SIGTERM and SIGHUP are a KeyboardInterrupt, and what they break
     is one too.
 
-    An import is not interrupted, nor a compilation: half a module would stay behind, and C code swallows what Python
-    raises.
+    An import is not interrupted, nor a compilation, nor Polars: half a module would stay behind, and compiled code
+    swallows what Python raises, or panics.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -59,8 +61,8 @@ def terminable() -> Iterator[None]:
     try:
         with _handled(interrupt):
             yield
-    except Exception as error:
-        if not interrupt.reason:
+    except BaseException as error:
+        if not interrupt.reason or isinstance(error, KeyboardInterrupt):
             raise
         raise KeyboardInterrupt(interrupt.reason) from error
     finally:
@@ -93,7 +95,7 @@ class _Interrupt:
 def _is_delicate(frame: FrameType | None) -> bool:
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith("<frozen importlib") or f"{os.sep}llvmlite{os.sep}" in name:
+        if name.startswith("<frozen importlib") or any(f"{os.sep}{library}{os.sep}" in name for library in DELICATE):
             return True
         frame = frame.f_back
     return False

@@ -93,6 +93,40 @@ def test_what_a_signal_breaks_is_an_interrupt() -> None:
         raise ImportError
 
 
+def test_a_panic_that_a_signal_makes_is_an_interrupt() -> None:
+    """Rust's panic is a BaseException, not an Exception."""
+
+    class PanicException(BaseException):
+        pass
+
+    @terminable()
+    def command() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise PanicException from None
+
+    with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"):
+        command()
+    with pytest.raises(PanicException), terminable():
+        raise PanicException
+
+
+@pytest.mark.parametrize("library", ["polars", "llvmlite"])
+def test_compiled_code_that_calls_python_is_not_interrupted(library: str) -> None:
+    done: list[bool] = []
+    source = f"{KILL}done.append(True)\n"
+
+    @terminable()
+    def command() -> None:
+        exec(compile(source, f"/site-packages/{library}/series.py", "exec"), {"done": done})
+        time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"):
+        command()
+    assert done
+
+
 def test_a_signal_that_was_swallowed_stops_training() -> None:
     with terminable():
         with contextlib.suppress(KeyboardInterrupt):
