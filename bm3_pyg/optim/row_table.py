@@ -21,6 +21,8 @@ from bm3_pyg.ops.csr import take_rows
 from bm3_pyg.ops.precision import full_precision
 from bm3_pyg.optim.row_gradient import RowGradient, RowPart
 
+BLOCK = 1024  # rows of a copy or an export that are read at once
+
 
 class Deferral(Protocol):
     """An optimizer's view of one table: moves it still owes to rows that no recent step touched."""
@@ -120,7 +122,7 @@ class RowTable(nn.Module):
         if self.deferral is not None:
             self.deferral.flush()
 
-    def iter_rows(self, block: int = 1024) -> Iterator[Tensor]:
+    def iter_rows(self, block: int = BLOCK) -> Iterator[Tensor]:
         """Blocks [<= block, d] of the table from top to bottom, up to date, for export in bounded memory."""
         for rows in torch.arange(self.shape[0], device=self.stored.device).split(block):
             with torch.no_grad():
@@ -151,14 +153,18 @@ class RowTable(nn.Module):
                 self.stored.grad = self.stored.grad.to_dense()
         return cast(RowTable, super()._apply(fn, recurse))
 
-    def _current(self) -> Tensor:
+    def _current(self, deferral: Deferral) -> Tensor:
         """A copy [N, d] that is up to date."""
-        return torch.cat([*self.iter_rows(), self.stored.detach()[:0]])
+        current = torch.empty_like(self.stored.detach())
+        rows = torch.arange(len(current), device=current.device)
+        for some, room in zip(rows.split(BLOCK), current.split(BLOCK), strict=True):
+            deferral.read(some, room)
+        return current
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         if self.deferral is not None:
-            destination[prefix + "weight"] = self._current()
+            destination[prefix + "weight"] = self._current(self.deferral)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.flush()  # what is loaded is up to date, so nothing may be owed to it
@@ -169,7 +175,7 @@ class RowTable(nn.Module):
         state = self.__dict__.copy()
         state.pop("_compiled_call_impl", None)
         if self.deferral is not None:
-            state |= {"deferral": None, "_parameters": {"weight": nn.Parameter(self._current())}}
+            state |= {"deferral": None, "_parameters": {"weight": nn.Parameter(self._current(self.deferral))}}
         return state
 
 

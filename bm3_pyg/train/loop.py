@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data import edges_of
+from bm3_pyg.data import edges_of, modalities
+from bm3_pyg.data.edges import count
 from bm3_pyg.errors import DataError, RunError
 from bm3_pyg.eval.held_out import HeldOut
 from bm3_pyg.eval.ranking import Ranking
@@ -63,6 +64,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     verbose: bool = True,
     command: Sequence[str] = (),
+    keep_features: bool = True,
 ) -> TrainResult:
     """Train ``model`` on the training interactions of ``data``, select by validation Recall@20, test once.
 
@@ -87,6 +89,8 @@ def fit(
         callbacks: functions called with each epoch's record.
         verbose: show a progress bar on a terminal, lines elsewhere.
         command: the command line that the run was started with, for its environment.json; recorded, not obeyed.
+        keep_features: if false, the item features are taken out of ``data`` before training: the model has its own, so
+            large ones are not held twice.
 
     Returns:
         The result; ``model`` then holds the selected weights.
@@ -109,6 +113,8 @@ def fit(
         check_sizes(trainee, data)
         if training.size(1) == 0:
             raise DataError("dataset: no training interactions")
+        if not keep_features:
+            _drop_features(data)
         held_out = HeldOut(trainee, data, config.mask)
         for split, left_out in UNMEASURED.items():
             if split not in held_out.tasks:
@@ -116,6 +122,12 @@ def fit(
         if not trains(trainee):
             return _without_training(held_out, folder, callbacks)
         return _train(held_out, training, config, folder, callbacks, verbose)
+
+
+def _drop_features(data: HeteroData) -> None:
+    data["item"].num_nodes = count(data, "item")  # which PyG may know from the features alone
+    for name in modalities(data):
+        del data["item"][name]
 
 
 def _train(

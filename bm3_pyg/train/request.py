@@ -57,7 +57,10 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What :func:`train_run` came to: the folder, the result, the trained model, and what it was trained with."""
+    """What :func:`train_run` came to: the folder, the result, the trained model, and what it was trained with.
+
+    ``data`` has no item features any more: they are the model's.
+    """
 
     out: Path
     result: TrainResult
@@ -97,7 +100,16 @@ def train_run(request: RunRequest) -> TrainedRun:
         from bm3_pyg.train.progress import tensorboard
 
         callbacks.append(tensorboard(out / "tensorboard"))
-    result = fit(model, data, config, out, resume=request.resume, callbacks=callbacks, command=request.command)
+    result = fit(
+        model,
+        data,
+        config,
+        out,
+        resume=request.resume,
+        callbacks=callbacks,
+        command=request.command,
+        keep_features=False,
+    )
     return TrainedRun(out, result, model, data, config)
 
 

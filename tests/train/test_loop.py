@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
 import signal
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from bm3_pyg import BM3, TrainConfig, evaluate, fit, load_run
+from bm3_pyg.data import fingerprint, modalities
 from bm3_pyg.errors import DataError, RunError, TrainingError
 from bm3_pyg.eval import RankingTask, ranking_task
 from bm3_pyg.eval.ranking import best_items
@@ -125,6 +128,29 @@ def test_the_callers_random_state_is_left_alone(small_data: HeteroData) -> None:
     torch.manual_seed(5)
     fit(model, small_data, config(max_epochs=1), verbose=False)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_features_stay_in_the_data_unless_they_are_to_be_held_once(small_data: HeteroData, tmp_path: Path) -> None:
+    del small_data["item"].num_nodes
+    small_data["item"].x = torch.randn(40, 3)  # by which PyG then counts the items
+    before = copy.deepcopy(small_data)
+    names, tensors = list(modalities(small_data)), list(modalities(small_data).values())
+    assert set(names) == {"image", "x"}
+    kept, dropped = model_of(small_data), model_of(small_data)
+    fit(kept, small_data, config(max_epochs=2), tmp_path / "kept")
+    assert list(modalities(small_data).values()) == tensors  # the very same tensors
+    assert fingerprint(small_data) == fingerprint(before)
+    weak, places = [weakref.ref(tensor) for tensor in tensors], [tensor.data_ptr() for tensor in tensors]
+    del tensors
+    fit(dropped, small_data, config(max_epochs=2), tmp_path / "dropped", keep_features=False)
+    assert not modalities(small_data)
+    assert not any(ref() for ref in weak)
+    assert not {table.stored.data_ptr() for table in dropped.features.values()} & {*places}
+    assert small_data["item"].num_nodes == before["item"].num_nodes
+    assert weights_equal(kept, dropped)
+    configs = [(tmp_path / run / "config.yaml").read_text() for run in ("kept", "dropped")]
+    assert configs[0] == configs[1]
+    assert all(name in configs[1] for name in names)
 
 
 @pytest.mark.parametrize("stop_after", [1, 4, 5, 13])

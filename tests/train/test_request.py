@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bm3_pyg import load_dataset
+from bm3_pyg.data import modalities
 from bm3_pyg.errors import ConfigError, RunError, WriteError
 from bm3_pyg.train.request import RunRequest, train_run
 
@@ -16,6 +17,7 @@ def test_a_run_is_made_and_gone_on_with(shop: Path, tmp_path: Path) -> None:
     run = train_run(request)
     assert run.out == run.result.out == out
     assert (run.config.seed, run.data.name, type(run.model).__name__) == (3, "shop", "BM3")
+    assert not modalities(run.data)
     assert json.loads((out / "environment.json").read_text())["command"] == command
     with pytest.raises(RunError, match="exists already; resume it"):
         train_run(request)
