@@ -20,8 +20,8 @@ as many levels as accuracy asks for: one for each term where the sleep is short 
 sleep once :math:`t` is in the hundreds, at most some twenty in the first steps.
 
 Every function has a compiled form for CPU tensors (:mod:`bm3_pyg.ops.backend` chooses) and a plain torch one, which
-also serves other devices. On a GPU, where grouping rows by t would wait for the device and arithmetic is cheap,
-:func:`catch_up_rows` takes the sum itself.
+also serves other devices. On a GPU, where grouping rows by t would wait for the device, :func:`catch_up_rows` makes the
+rule of two levels for each row, and takes the sum itself where that is not accurate enough or no less work.
 """
 
 from __future__ import annotations
@@ -102,11 +102,13 @@ def catch_up_rows(state: RowState, rows: Tensor, past: PastSteps, out: Tensor) -
     if backend_for(state.param) == "triton":
         from bm3_pyg.ops import triton_kernels
 
-        step, sizes, widths, decay, shrink, eps, _ = past
+        step, sizes, widths, decay, shrink, eps, tolerance = past
+        terms = len(decay)
         # A tensor, because Triton passes Python's floats in single precision.
         small = torch.full((1,), eps, dtype=out.dtype, device=out.device)
-        operands = (*state[:3], rows, last, step, sizes, widths, decay, shrink, len(decay), small, out)
-        triton_kernels.over_rows(triton_kernels.catch_up_rows, out.shape, *operands)
+        operands = (*state[:3], rows, last, step, sizes, widths, decay, shrink, terms, small, tolerance, out)
+        room = 1 << (terms - 1).bit_length()
+        triton_kernels.over_rows(triton_kernels.catch_up_rows, out.shape, *operands, TERMS=room)
         return out
     return read_rows(state, rows, sleep_rules(last, past, like=state.param), past.eps, out)
 

@@ -19,6 +19,7 @@ if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 BETA1, BETA2, EPS, STEP, TERMS = 0.9, 0.999, 1e-8, 1200, 350
+TOLERANCE = {torch.float32: 1e-7, torch.float64: 1e-13}
 NEVER, SLEEPS = 0, [0, 1, 2, 349, 1000]
 LAST = [NEVER, *(STEP - sleep for sleep in SLEEPS), 1, 600]  # the last two rows: asleep since the start, and all zero
 PRECISE = {torch.float32: 1e-6, torch.float64: 1e-12}
@@ -46,11 +47,12 @@ def table(dim: int, dtype: torch.dtype) -> RowState:
     return RowState(x.to(DEVICE, dtype), m.to(DEVICE, dtype), v.to(DEVICE, dtype), last.to(DEVICE))
 
 
-def caught_up(state: RowState, rows: Tensor, rates: Tensor) -> Tensor:
+def caught_up(state: RowState, rows: Tensor, rates: Tensor, tolerance: float | None = None) -> Tensor:
+    tolerance = TOLERANCE[state.param.dtype] if tolerance is None else tolerance
     t = torch.arange(STEP + 1, dtype=torch.float64, device=DEVICE)
     j = torch.arange(1, TERMS + 1, dtype=torch.float64, device=DEVICE)
     sizes, widths = rates / (1 - BETA1**t), (1 - BETA2**t).rsqrt()
-    past = PastSteps(STEP, sizes, widths, BETA1**j, BETA2 ** (j / 2), EPS, 1e-13)
+    past = PastSteps(STEP, sizes, widths, BETA1**j, BETA2 ** (j / 2), EPS, tolerance)
     return catch_up_rows(state, rows, past, state.param.new_empty(len(rows), state.param.shape[1]))
 
 
@@ -107,14 +109,47 @@ def test_update_is_adams_and_passes_over_negative_rows(dim: int, dtype: torch.dt
     assert int(last.max()) == STEP + 1
 
 
+@pytest.mark.parametrize("schedule", ["constant", "warm-up", "random", "mostly off"])
+def test_long_sleeps_are_those_of_dense_adam(schedule: str) -> None:
+    """By Gauss' rule where two nodes suffice, which no caller sees."""
+    t = torch.arange(STEP + 1, dtype=torch.float64)
+    rates = {
+        "constant": torch.full_like(t, 1e-3),
+        "warm-up": 1e-3 * (t / 100).clamp(max=1),
+        "random": torch.rand(STEP + 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64),
+        "mostly off": torch.where(t % 50 == 0, 1e-3, 0.0),
+    }[schedule].to(DEVICE)
+    sleeps = [5, 8, 9, 10, 20, 60, 150, 198, 349, 350, 351, 700, 1100, 1190, 1199]
+    x, m, v, _ = table(7, torch.float32)
+    rows = torch.arange(len(sleeps), device=DEVICE)
+    x, m, v = (tensor[torch.full_like(rows, 2)] for tensor in (x, m, v))
+    state = RowState(x, m, v, STEP - torch.tensor(sleeps, dtype=torch.int32, device=DEVICE))
+    found = caught_up(state, rows, rates)
+    expected = torch.stack([slow(x[i], m[i], v[i], STEP - sleep, rates) for i, sleep in enumerate(sleeps)])
+    moved = (expected - x.double()).abs()
+    assert ((found.double() - expected).abs() <= 1e-6 * (expected.abs() + moved)).all()
+
+
+def test_two_nodes_are_taken_where_they_meet_the_tolerance() -> None:
+    """A sleep through Adam's first steps needs more of them."""
+    x, m, v, _ = table(64, torch.float32)
+    state = RowState(torch.zeros_like(x), m.fill_(1), v.fill_(1e-4), torch.ones(len(x), dtype=torch.int32).to(DEVICE))
+    rows, rates = torch.zeros(1, dtype=torch.int64, device=DEVICE), torch.ones(STEP + 1, dtype=torch.float64).to(DEVICE)
+    by_terms, as_asked, by_nodes = (caught_up(state, rows, rates, tolerance)[0] for tolerance in (0, 1e-7, 1))
+    assert torch.equal(as_asked, by_terms)
+    assert not torch.equal(by_nodes, by_terms)
+    torch.testing.assert_close(by_nodes, by_terms, rtol=0.1, atol=0)
+
+
 def test_infinity_and_nan_travel_as_in_dense_adam() -> None:
     x, m, v, _ = state = table(3, torch.float32)
-    m[4, 0], v[4, 1], m[4, 2] = float("nan"), float("inf"), float("inf")
+    rows = torch.tensor([3, 5], device=DEVICE)  # asleep for two steps, and for long
+    m[rows, 0], v[rows, 1], m[rows, 2] = float("nan"), float("inf"), float("inf")
     rates = torch.full((STEP + 1,), 1e-3, dtype=torch.float64, device=DEVICE)
-    found = caught_up(state, torch.tensor([4], device=DEVICE), rates)[0]
-    assert found[0].isnan()
-    assert found[1] == x[4, 1]
-    assert found[2] == -float("inf")
+    for row, found in zip(rows, caught_up(state, rows, rates), strict=True):
+        assert found[0].isnan()
+        assert found[1] == x[row, 1]
+        assert found[2] == -float("inf")
 
 
 # Cosines --------------------------------------------------------------------------------------------------------------
