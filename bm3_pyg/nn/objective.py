@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from bm3_pyg.names import check_option
-from bm3_pyg.ops import dropout, weighted_cosine
+from bm3_pyg.ops import dropout
 from bm3_pyg.ops.csr import first_places
-from bm3_pyg.ops.loss import uniformity
+from bm3_pyg.ops.loss import Pairs, uniformity, weighted_cosines
 from bm3_pyg.ops.precision import full_precision
 
 WEIGHTS = ("dropout", "reg_weight", "align_weight", "mask_weight", "mirror_weight", "uniformity_weight")
@@ -191,24 +191,27 @@ class BootstrapObjective(nn.Module):
             keep = torch.cat([masks[name][batch.users if name == "user" else batch.items] for name in tables])
         target = self._target(rows, keep, generator)
         first_item, first_latent = len(user_rows), len(user_rows) + len(item_rows)
-        online, online_latents = self.predictor(rows).tensor_split([first_latent])
+        online = self.predictor(rows)
 
         users_at, items_at = batch.user_of, first_item + batch.item_of
-        pairs = torch.cat([users_at, items_at]), torch.cat([items_at, users_at])
-        reconstruction = 2 - 2 * weighted_cosine(online, target, *pairs)
+        sets = [Pairs(torch.cat([users_at, items_at]), torch.cat([items_at, users_at]))]
+        if count := len(self.modalities):
+            places = torch.arange(first_item, len(rows), device=rows.device)
+            item_places, latent_places = places[: len(item_rows)].repeat(count), places[len(item_rows) :]
+            shares = _shares(item_rows, batch.item_of).repeat(count)
+            sets += [Pairs(latent_places, item_places, shares), Pairs(latent_places, latent_places, shares)]
+            if self.mirror_weight:
+                sets.append(Pairs(item_places, latent_places, shares))
+        of_pairs, *of_features = weighted_cosines(online, target, sets)
+        reconstruction = 2 - 2 * of_pairs
 
         alignment = masking = mirroring = spread = torch.zeros_like(reconstruction)
-        if count := len(self.modalities):
-            shares = _shares(item_rows, batch.item_of).repeat(count)
-            item_targets = target[first_item:first_latent].repeat(count, 1)
-            alignment = count - weighted_cosine(online_latents, item_targets, weight=shares)
-            masking = count - weighted_cosine(online_latents, target[first_latent:], weight=shares)
-            if self.mirror_weight:
-                online_items = online[first_item:].repeat(count, 1)
-                mirroring = count - weighted_cosine(online_items, target[first_latent:], weight=shares)
+        if count:
+            alignment, masking, *mirrored = (count - cosines for cosines in of_features)
+            mirroring = mirrored[0] if mirrored else mirroring
         if self.uniformity_weight:
             of_users = uniformity(online[:first_item], _shares(user_rows, batch.user_of))
-            spread = (of_users + uniformity(online[first_item:], _shares(item_rows, batch.item_of))) / 2
+            spread = (of_users + uniformity(online[first_item:first_latent], _shares(item_rows, batch.item_of))) / 2
 
         if self.mask_weight is None:
             from_features = self.align_weight * (alignment + masking)

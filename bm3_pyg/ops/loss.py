@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,27 +18,39 @@ EPS = 1e-8  # smallest norm divided by, as in torch.nn.functional.cosine_similar
 BLOCK = 512  # rows whose pairs are looked at together
 
 
-@full_precision
+class Pairs(NamedTuple):
+    """P pairs of a row of a [n, D] and a row of the target b [m, D]."""
+
+    a_rows: Tensor | None = None  # [P]; all rows of a by default
+    b_rows: Tensor | None = None  # [P] likewise
+    weight: Tensor | None = None  # [P]; 1 / P by default
+
+
 def weighted_cosine(
     a: Tensor, b: Tensor, a_rows: Tensor | None = None, b_rows: Tensor | None = None, weight: Tensor | None = None
 ) -> Tensor:
-    r""":math:`\sum_p w_p \cos(a_{i_p}, b_{j_p})`, the target b taken as a constant.
+    """:func:`weighted_cosines` of one set of :class:`Pairs`, a scalar."""
+    return weighted_cosines(a, b, [Pairs(a_rows, b_rows, weight)])[0]
+
+
+@full_precision
+def weighted_cosines(a: Tensor, b: Tensor, sets: Sequence[Pairs]) -> tuple[Tensor, ...]:
+    r""":math:`\sum_p w_p \cos(a_{i_p}, b_{j_p})` of each set of pairs, the target b taken as a constant.
 
     The same as ``(F.cosine_similarity(a[a_rows], b.detach()[b_rows]) * weight).sum()`` at less than half the time:
     the gradient in a pair's row, :math:`w_p (\hat{b} - \cos \hat{a}) / \lVert a \rVert` with :math:`\hat{x} =
-    x / \lVert x \rVert`, needs nothing that the value has not computed. Differentiable once. Reproducible on a GPU too.
+    x / \lVert x \rVert`, needs nothing that the value has not computed, and all sets add theirs to one buffer.
+    Differentiable once. Reproducible on a GPU too.
 
     Args:
         a: [n, D] rows with gradient.
         b: [m, D] target rows; no gradient reaches them.
-        a_rows: [P] the rows of ``a`` that pairs join; ``a`` itself by default.
-        b_rows: [P] likewise for ``b``.
-        weight: [P] weights of the pairs; 1 / P by default.
+        sets: one or more.
 
     Returns:
-        A scalar.
+        A scalar for each set.
     """
-    result: Tensor = _WeightedCosine.apply(a, b, a_rows, b_rows, weight)
+    result: tuple[Tensor, ...] = _WeightedCosines.apply(a, b, sets)
     return result
 
 
@@ -89,39 +102,38 @@ def uniformity(rows: Tensor, weight: Tensor) -> Tensor:
     return result
 
 
-class _WeightedCosine(torch.autograd.Function):
+class _WeightedCosines(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None
-    ) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, sets: Sequence[Pairs]) -> tuple[Tensor, ...]:
         ctx.rows = a.size(0)
-        value, unit = _with_unit_gradient(a, b, a_rows, b_rows, weight, ctx.needs_input_grad[0])
-        ctx.save_for_backward(unit, a_rows)
-        return value
+        values, units = zip(*(_with_unit_gradient(a, b, pairs, ctx.needs_input_grad[0]) for pairs in sets), strict=True)
+        ctx.save_for_backward(*units, *(pairs.a_rows for pairs in sets))
+        ctx.set_materialize_grads(False)
+        return values
 
     @staticmethod
     @once_differentiable
     @full_precision
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-        unit, a_rows = ctx.saved_tensors
-        unit = unit * gradient
-        if a_rows is not None:
-            unit = add_rows(unit.new_zeros(ctx.rows, unit.size(1)), a_rows, unit)
-        return unit, None, None, None, None
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        units, a_rows = ctx.saved_tensors[: len(gradients)], ctx.saved_tensors[len(gradients) :]
+        total = units[0].new_zeros(ctx.rows, units[0].size(1))
+        for unit, rows, gradient in zip(units, a_rows, gradients, strict=True):
+            if gradient is not None:
+                _add_scaled(total, rows, unit, gradient)
+        return total, None, None
 
 
-def _with_unit_gradient(
-    a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None, with_gradient: bool
-) -> tuple[Tensor, Tensor | None]:
+def _with_unit_gradient(a: Tensor, b: Tensor, pairs: Pairs, with_gradient: bool) -> tuple[Tensor, Tensor | None]:
     """The value, and, if asked for, its gradient in each pair's row of ``a``, [P, D]."""
     backend = backend_for(a)
     if backend == "numba":
-        return _compiled(a, b, a_rows, b_rows, weight)
+        return _compiled(a, b, pairs)
     if backend == "triton":
         from bm3_pyg.ops import triton_kernels
 
         if a.size(1) <= triton_kernels.LARGEST_DIM:
-            return triton_kernels.weighted_cosine(a, b, a_rows, b_rows, weight, EPS, with_gradient)
+            return triton_kernels.weighted_cosine(a, b, *pairs, EPS, with_gradient)
+    a_rows, b_rows, weight = pairs
     x = a if a_rows is None else a.index_select(0, a_rows)
     y = b if b_rows is None else b.index_select(0, b_rows)
     norm = torch.linalg.vector_norm(x, dim=1, keepdim=True)
@@ -136,19 +148,34 @@ def _with_unit_gradient(
     return (cosine * share).sum(), unit
 
 
-def _compiled(
-    a: Tensor, b: Tensor, a_rows: Tensor | None, b_rows: Tensor | None, weight: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _compiled(a: Tensor, b: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
     from bm3_pyg.ops.numba_kernels import cosines
 
     a, b = a.detach().contiguous(), b.detach().contiguous()
-    first = torch.arange(len(a)) if a_rows is None else a_rows.contiguous()
-    second = torch.arange(len(b)) if b_rows is None else b_rows.contiguous()
-    pairs = len(first)
-    weights = a.new_full((pairs,), 1 / max(1, pairs)) if weight is None else weight.detach().contiguous()
-    unit = a.new_empty(pairs, a.size(1))
+    first = _rows_of(a) if pairs.a_rows is None else pairs.a_rows.contiguous()
+    second = _rows_of(b) if pairs.b_rows is None else pairs.b_rows.contiguous()
+    count, weight = len(first), pairs.weight
+    weights = a.new_full((count,), 1 / max(1, count)) if weight is None else weight.detach().contiguous()
+    unit = a.new_empty(count, a.size(1))
     value = cosines(a.numpy(), b.numpy(), first.numpy(), second.numpy(), weights.numpy(), EPS, unit.numpy())
     return a.new_tensor(value), unit
+
+
+def _add_scaled(out: Tensor, rows: Tensor | None, values: Tensor, scale: Tensor) -> None:
+    """``out[rows[p]] += scale * values[p]`` for every p, in this order."""
+    if backend_for(out) == "numba":
+        from bm3_pyg.ops.numba_kernels import add_scaled
+
+        places, arrays = _rows_of(values) if rows is None else rows.contiguous(), (out.numpy(), values.numpy())
+        add_scaled(arrays[0], places.numpy(), arrays[1], arrays[0].dtype.type(scale.item()))
+    elif rows is None:
+        out.add_(values * scale)
+    else:
+        add_rows(out, rows, values * scale)
+
+
+def _rows_of(x: Tensor) -> Tensor:
+    return torch.arange(len(x), device=x.device)
 
 
 class _Uniformity(torch.autograd.Function):

@@ -201,6 +201,15 @@ def cosines(a, b, a_rows, b_rows, weight, eps, unit):
     return total
 
 
+@compiled()
+def add_scaled(out, rows, values, scale):
+    """``out[rows[p]] += scale * values[p]`` for every p, in this order."""
+    for p in range(len(rows)):
+        row = rows[p]
+        for k in range(out.shape[1]):
+            out[row, k] += scale * values[p, k]
+
+
 CHUNK = 256  # elements whose intermediate values stay in L1
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bm3_pyg.ops import dropout, weighted_cosine
-from bm3_pyg.ops.loss import BLOCK, uniformity
+from bm3_pyg.ops.loss import BLOCK, Pairs, uniformity, weighted_cosines
 
 A_ROWS, B_ROWS = torch.tensor([0, 3, 3, 6, 2, 2]), torch.tensor([5, 0, 1, 1, 1, 4])
 
@@ -55,6 +55,29 @@ def test_targets_get_no_gradient_and_rows_without_length_do_no_harm() -> None:
     assert torch.autograd.grad(weighted_cosine(a, b), b, allow_unused=True)[0] is None
     a = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda a: weighted_cosine(a, b, A_ROWS[:3], B_ROWS[1:4]), a)
+
+
+@pytest.mark.parametrize("kernels", ["numba", "torch"])
+def test_sets_of_pairs_add_their_gradients(kernels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that several sets share, a set without pairs, and one whose value nobody differentiates."""
+    monkeypatch.setenv("BM3_KERNELS", kernels)
+    torch.manual_seed(0)
+    a, b = torch.randn(7, 5, dtype=torch.double, requires_grad=True), torch.randn(7, 5, dtype=torch.double)
+    none = torch.empty(0, dtype=torch.int64)
+    weight = torch.rand(6, dtype=torch.double)
+    sets = [
+        Pairs(A_ROWS, B_ROWS),
+        Pairs(B_ROWS, A_ROWS, weight),
+        Pairs(),
+        Pairs(none, none, weight[:0]),
+        Pairs(A_ROWS, A_ROWS),
+    ]
+    values = weighted_cosines(a, b, sets)
+    expected = [cosine_twin(a, b, *pairs) for pairs in sets[:3]]
+    torch.testing.assert_close(torch.stack(values[:3]), torch.stack(expected))
+    assert values[3] == 0
+    weighed = [2 * first - 3 * second + third for first, second, third in (values[:3], expected)]
+    torch.testing.assert_close(*(torch.autograd.grad(x, a)[0] for x in weighed))
 
 
 # Dropout --------------------------------------------------------------------------------------------------------------

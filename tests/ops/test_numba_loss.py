@@ -61,3 +61,9 @@ def test_cosines_and_their_gradient() -> None:
         moved[i, k] += step
         assert gradient[i, k] == pytest.approx((value(moved) - value(a)) / step, rel=1e-3, abs=1e-5)
     np.testing.assert_allclose(unit[3], weight[3] * b[1] / (1e-8 * np.linalg.norm(b[1])))
+
+
+def test_scaled_rows_are_added_in_order() -> None:
+    out, values = np.ones((3, 2), np.float32), np.arange(8, dtype=np.float32).reshape(4, 2)
+    numba_kernels.add_scaled(out, np.array([2, 0, 2, 2]), values, np.float32(0.5))
+    assert out.tolist() == [[2, 2.5], [1, 1], [6, 7.5]]
