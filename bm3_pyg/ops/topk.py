@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def masked_topk(scores: Tensor, k: int, hidden: CSR | None = None, rows: Tensor 
     Hidden items score -inf: they come last, with that value, where fewer than k are left.
 
     Args:
-        scores: [B, I]; hidden entries are overwritten. NaN counts as -inf.
+        scores: [B, I]; hidden entries and NaN, which counts as -inf, may be overwritten.
         k: 1 or more; I is taken where k is larger.
         hidden: [N, I] of int64; nothing is hidden by default.
         rows: [B] int64 rows of ``hidden``; 0 to B - 1 by default.
@@ -46,7 +48,8 @@ def masked_topk(scores: Tensor, k: int, hidden: CSR | None = None, rows: Tensor 
     if k <= LARGEST and scores.is_contiguous() and backend_for(scores) == "numba":
         return _compiled(scores, k, hidden, rows)
     scores[hidden.entries(rows)] = float("-inf")
-    return _by_torch(scores.masked_fill(scores.isnan(), float("-inf")), k)  # torch would put NaN first
+    # torch would put NaN first
+    return _by_torch(scores.nan_to_num_(nan=-math.inf, posinf=math.inf, neginf=-math.inf), k)
 
 
 def nearest_rows(features: Tensor, k: int, *, memory_mb: float = 64) -> tuple[Tensor, Tensor]:
