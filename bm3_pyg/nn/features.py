@@ -67,7 +67,8 @@ def frozen_table(features: Tensor) -> Tensor:
     features = features.detach()
     if features.device.type == "cpu" and features.numel() * features.element_size() > LARGE_BYTES:
         return features
-    fits = features.numel() == 0 or bool(features.abs().max() <= torch.finfo(torch.float16).max)
+    most = torch.finfo(torch.float16).max
+    fits = features.numel() == 0 or all(bool(end.abs() <= most) for end in features.aminmax())
     return features.to(torch.float16 if fits else torch.float32, copy=True)
 
 

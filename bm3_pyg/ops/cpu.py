@@ -34,6 +34,7 @@ class Recycler:
 
     def __init__(self) -> None:
         self._free: dict[int, list[Any]] = {}
+        self._rows: dict[int, int] = {}  # the most that were asked for, by the size of a row
 
     def __reduce__(self) -> tuple[type[Recycler], tuple[()]]:
         """Copies and pickles begin without memory."""
@@ -57,11 +58,16 @@ class Recycler:
         return torch.from_numpy(view).view(x.dtype).view(x.shape)
 
     def empty_rows(self, count: int, table: Tensor) -> Tensor:
-        """A tensor [count, d] as :meth:`empty_like` a table [N, d]; about the same numbers of rows share memory."""
+        """A tensor [count, d] as :meth:`empty_like` a table [N, d]; all numbers of rows share memory."""
         if not table.is_cpu:
             return torch.empty(count, table.shape[1], dtype=table.dtype, device=table.device)
-        capacity = -(-count // ROUNDED) * ROUNDED
-        return self.empty_like(table.detach()[:1].expand(capacity, -1))[:count]
+        width = table.shape[1] * table.element_size()
+        before = self._rows.get(width, 0)
+        capacity = max(before, -(-count // ROUNDED) * ROUNDED)
+        if capacity > before:
+            self._free.pop(before * width, None)
+            self._rows[width] = capacity
+        return self.empty_like(table.new_empty(1, table.shape[1]).expand(capacity, -1))[:count]
 
 
 def _take_back(free: list[Any], block: Any) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import mmap
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,13 +105,12 @@ class RowAdam:
             return
         state, past = self._state(), self._past()
         weight = state.param
-        for rows in torch.arange(len(weight), device=weight.device).split(self._block):
-            here = slice(int(rows[0]), int(rows[-1]) + 1)
-            slept = self._step - self.last[here].double()
-            weight[here] = catch_up_rows(state, rows, past, torch.empty_like(weight[here]))
-            self.exp_avg[here] *= (self.betas[0] ** slept).to(weight)[:, None]
-            self.exp_avg_sq[here] *= (self.betas[1] ** slept).to(weight)[:, None]
-            self.last[here] = torch.where(self.last[here] > 0, self._step, 0)
+        for rows in self.last.nonzero().flatten().split(self._block):
+            slept = self._step - self.last[rows].double()
+            weight[rows] = catch_up_rows(state, rows, past, torch.empty_like(weight[: len(rows)]))
+            self.exp_avg[rows] *= (self.betas[0] ** slept).to(weight)[:, None]
+            self.exp_avg_sq[rows] *= (self.betas[1] ** slept).to(weight)[:, None]
+            self.last[rows] = self._step
         self._flushed_at = self._step
 
     def state_dict(self) -> dict[str, Any]:
@@ -149,9 +148,13 @@ class RowAdam:
         """Go on from ``state``; the table's rows are restored with it."""
         self._step = int(state["step"])
         self._flushed_at = -1
-        for key, own in self.state_dict().items():
-            if key in ("weight", "exp_avg", "exp_avg_sq", "last"):
-                own.copy_(state[key])
+        touched = (self.last + state["last"].to(self.last)).nonzero().flatten()
+        for rows in touched.split(self._block):  # moments of the others are zero here and there
+            for key in ("exp_avg", "exp_avg_sq"):
+                moments = state[key]
+                getattr(self, key)[rows] = moments[rows.to(moments.device)].to(self.weight)
+        self.weight.detach().copy_(state["weight"])
+        self.last.copy_(state["last"])
         self._sizes, self._widths = (state[key].to(self.last.device, copy=True) for key in ("sizes", "widths"))
 
     def _state(self) -> RowState:
@@ -175,7 +178,8 @@ class RowAdam:
 
 
 def _zeros_like(table: Tensor) -> Tensor:
-    """As torch's, but in huge pages where the system gives them, which NumPy asks for: rows are far apart."""
-    if table.is_cpu:
-        return torch.from_numpy(np.zeros(table.shape, np.float64 if table.dtype == torch.float64 else np.float32))
-    return torch.zeros_like(table)
+    """As torch's, but on a CPU in pages that take no memory before they are written to."""
+    if not table.is_cpu or not table.numel():
+        return torch.zeros_like(table)
+    pages = mmap.mmap(-1, table.numel() * table.element_size(), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=table.dtype).view(table.shape)

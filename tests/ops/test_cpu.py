@@ -49,6 +49,21 @@ def test_memory_is_kept_by_size_and_small_tensors_not_at_all() -> None:
     assert {size: len(blocks) for size, blocks in memory._free.items()} == {SMALL: 1, SMALL + 1: 1}
 
 
+def test_rows_share_memory_however_many_they_are() -> None:
+    memory, table = Recycler(), torch.empty(5, SMALL // 4)
+    for count in (1, 600, 3, 1200, 599, 1024):
+        held = memory.empty_rows(count, table)
+        assert held.shape == (count, SMALL // 4)
+        assert held.is_contiguous()
+        del held
+    few, many = memory.empty_rows(1, table), memory.empty_rows(3000, table)
+    assert few.data_ptr() != many.data_ptr()
+    del few, many
+    gc.collect()
+    (blocks,) = (blocks for blocks in memory._free.values() if blocks)
+    assert [len(block) for block in blocks] == [3072 * SMALL]
+
+
 def test_memory_seen_by_a_graph_of_autograd_stays() -> None:
     memory, like = Recycler(), torch.empty(SMALL)
     saved = memory.empty_like(like).fill_(3.0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import resource
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -192,3 +194,43 @@ def test_state_goes_on_bit_for_bit() -> None:
     assert not torch.equal(everything(own)[: N - 5], table()[: N - 5])
     with pytest.raises(ConfigError, match="eps is 1e-08, this optimizer has 1e-06"):
         RowAdam(table(), BETAS, 1e-6).check_state_dict(state)
+
+
+def test_rows_never_touched_take_no_memory_for_moments() -> None:
+    """Neither where they are read nor where what is owed to others is written, nor in a state that is gone on with."""
+    weight, rows = torch.ones(2048, 4096), torch.tensor([3, 1000])
+    own, resumed = RowAdam(weight, BETAS, EPS), RowAdam(weight.clone(), BETAS, EPS)
+    gradient = RowGradient([RowPart(rows, torch.ones(2, 4096))], weight)
+    room = torch.ones(256, 4096)  # for reading
+    before = resident_bytes()
+    for block in torch.arange(2048).split(256):
+        own.read(block, room)
+    own.advance(gradient, LR)
+    own.advance(RowGradient([RowPart(rows[:1], torch.ones(1, 4096))], weight), LR)
+    own.flush()
+    resumed.load_state_dict(own.state_dict())
+    grown = resident_bytes() - before
+    moments = 4 * own.exp_avg.numel() * own.exp_avg.element_size()
+    assert grown < moments / 4
+    assert resumed.exp_avg.count_nonzero() == resumed.exp_avg_sq.count_nonzero() == 2 * 4096
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_a_state_takes_the_place_of_whatever_was_there() -> None:
+    own, other = RowAdam(table(), BETAS, EPS), RowAdam(table(), BETAS, EPS)
+    advance(own, 1)
+    advance(other, 30, seed=1)
+    state = copy.deepcopy(own.state_dict())
+    other.load_state_dict(state)
+    torch.testing.assert_close(other.state_dict(), state, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+def test_a_table_of_nothing(shape: tuple[int, int]) -> None:
+    own = RowAdam(torch.zeros(shape), BETAS, EPS)
+    own.advance(torch.zeros(shape), LR)
+    own.flush()
+    assert own.exp_avg.shape == shape
