@@ -97,7 +97,7 @@ RANGES: Mapping[str, tuple[type, float, float]] = MappingProxyType(
 """Type, least value and the value that all are below, of every setting that is a number."""
 MAY_BE_NONE = frozenset({"mask_weight"})
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType({"mask": ("train", "seen")})
-FLAGS = frozenset({"freeze_features", "normalize_features"})
+FLAGS = frozenset({"freeze_features", "normalize_features", "save_features"})
 WORDS: Mapping[str, str] = MappingProxyType(
     {"modalities": "a list of names such as [image,text]", "by": "interactions or a modality's name"}
 )

@@ -74,6 +74,7 @@ class BM3(RecommenderModel):
         DataError: if ``edge_index`` names a user or item outside the range.
     """
 
+    unscored = ("features",)
     as_lightgcn: ClassVar[Callable[[BM3], Any]]
     """A view with the calls of PyG's LightGCN, given by :mod:`bm3_pyg.models.bm3_lightgcn`, which knows both."""
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from functools import wraps
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +34,13 @@ class RecommenderModel(nn.Module):
     in place of ``embed``.
 
     Attributes:
+        unscored: submodules whose trained row tables no score is computed from, as the class itself says: runs keep
+            those tables in part (:mod:`bm3_pyg.train.weights`).
         num_users: number of users U, as given.
         num_items: number of items I, as given.
     """
 
+    unscored: ClassVar[tuple[str, ...]] = ()
     num_users: int
     num_items: int
     embed: Callable[[], tuple[Tensor, Tensor]]

@@ -12,6 +12,7 @@ from torch.optim.adam import adam
 
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.ops.precision import full_precision
+from bm3_pyg.optim.kept_rows import KeptRows
 from bm3_pyg.optim.row_adam import RowAdam
 from bm3_pyg.optim.row_table import RowTable
 
@@ -233,8 +234,11 @@ def build_optimizer(model: nn.Module, lr: float = 1e-3) -> torch.optim.Optimizer
 
 
 def check_trainable(model: nn.Module) -> None:
-    """Raise :class:`ConfigError` if a parameter to train is an inference tensor, or in half precision, which loses
-    Adam's small moves."""
+    """Raise :class:`ConfigError` if a parameter to train is an inference tensor, in half precision, which loses Adam's
+    small moves, or in a table of which rows are not kept."""
+    for module in model.modules():
+        if isinstance(module, KeptRows):
+            module.refuse()
     for name, param in model.named_parameters():
         if param.requires_grad and param.is_inference():
             raise ConfigError(f"{name}: was made under torch.inference_mode, expected a model made outside of it")

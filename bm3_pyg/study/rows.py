@@ -15,8 +15,8 @@ from bm3_pyg.study.content import Curve, Row, Spread
 from bm3_pyg.study.runs import Group, Run
 from bm3_pyg.train.settings import TrainConfig
 
-NO_SETTING = frozenset({"seed", "mask", "checkpoint_seconds"})
-"""Parts of a run's configuration that make no other setting: its seed, its section and how often it is saved."""
+NO_SETTING = frozenset({"seed", "mask", "checkpoint_seconds", "save_features"})
+"""Parts of a run's configuration that make no other setting: its seed, its section, how often and what it saves."""
 
 
 def grouped(runs: Iterable[Run], warnings: list[str]) -> list[Group]:

@@ -22,7 +22,7 @@ def read_best(path: Path, device: torch.device) -> dict[str, Any]:
     """The selected weights; see :meth:`bm3_pyg.train.run_files.RunFiles.best`."""
     check = mapping(
         {"schema": plain.exactly(SCHEMA), "fingerprint": text, "epoch": integer(), "model": mapping_of(plain.anything)},
-        {"settings": MODEL},
+        {"settings": MODEL, "kept": mapping_of(mapping({"rows": _whole, "weight": _finite}))},
     )
     return dict(check(load_checkpoint(path, device), str(path)))
 
@@ -66,11 +66,14 @@ def read_last(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """A checkpoint of this package, whose every record has the checksum that it was written with."""
+    """A checkpoint of this package, whose every record has the checksum that it was written with.
+
+    Its tensors lie in the file, and are read from there when they are asked for.
+    """
     plain.require_file(path)
     check_archive(path)
     try:
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
+        checkpoint = torch.load(path, map_location=device, weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds for what it does not take
         raise RunError(f"{path}: damaged or not a checkpoint ({one_line(error)[:300]})") from error
     if not isinstance(checkpoint, dict) or checkpoint.get("schema") != SCHEMA:
@@ -150,6 +153,7 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Any, steps: int, pa
     if other := [key for key in states if key not in known]:
         raise RunError(f"{where}: state {shown(other[0])} is of no parameter of the model")
     states = {key: mapping(moments)(state, f"{where}: state {shown(key)}") for key, state in states.items()}
+    states = {key: {name: value.clone() for name, value in state.items()} for key, state in states.items()}
     groups = [{**mine, **theirs} for mine, theirs in zip(own["param_groups"], groups, strict=True)]
     try:
         optimizer.load_state_dict({**saved, "state": states, "param_groups": groups})

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from bm3_pyg.names import SELECTION
-from bm3_pyg.train.checkpoint import load_weights
 from bm3_pyg.train.run import RunFolder
 from bm3_pyg.train.settings import TrainConfig
+from bm3_pyg.train.weights import load_best_weights
 
 
 class EarlyStopping:
@@ -45,19 +45,20 @@ class EarlyStopping:
             self.without_gain += 1
             return
         self.best_epoch, self.best, self.without_gain = epoch, val, 0
-        weights = self.model.state_dict()
         if self.folder is not None:
-            self.folder.save_best(weights, epoch)
+            self.folder.save_best(self.model, epoch)
         else:
-            self._weights = {name: value.clone() for name, value in weights.items()}
+            self._weights = {}
+            weights = self.model.state_dict()
+            self._weights = {name: weights.pop(name).clone() for name in list(weights)}
 
     def load_best(self) -> None:
-        """Give the model the weights of the selected epoch."""
+        """Give the model the weights of the selected epoch, as far as they are kept: in memory all are."""
         if self.folder is None:
             self.model.load_state_dict(self._weights)
         else:
-            weights = self.folder.load_best(next(self.model.parameters()).device, self.best_epoch)
-            load_weights(self.model, weights, self.folder.path / "best.pt")
+            best = self.folder.load_best(next(self.model.parameters()).device, self.best_epoch)
+            load_best_weights(self.model, best, self.folder.path / "best.pt")
 
     def state_dict(self) -> dict[str, Any]:
         """What last.pt holds of it."""

@@ -16,10 +16,11 @@ from torch import Tensor
 from bm3_pyg.errors import RunError, TrainingError, one_line
 from bm3_pyg.optim import DeferredAdam, RowTable, build_optimizer
 from bm3_pyg.protocols import Losses, draws_per_epoch, takes_generator
-from bm3_pyg.train.checkpoint import check_optimizer, load_weights
+from bm3_pyg.train.checkpoint import check_optimizer
 from bm3_pyg.train.interrupt import StopFlag
 from bm3_pyg.train.numbers import RunNumbers
 from bm3_pyg.train.settings import TrainConfig
+from bm3_pyg.train.weights import held_tables, load_weights_without, weights_without
 
 
 @dataclass
@@ -99,9 +100,9 @@ class Epochs:
         self.position = Position(self.position.epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on from here, rows that wait for their update as they are."""
+        """All that is needed to go on from here, tables that the optimizer holds in its state; nothing is copied."""
         return {
-            "model": self.model.state_dict(),
+            "model": weights_without(self.model, held_tables(self.model)),
             "optimizer": self.optimizer.state_dict(),
             "state": {**vars(self.position)},
             **self.numbers.state_dict(),
@@ -114,10 +115,15 @@ class Epochs:
             RunError: it is not the state of this model and these interactions, or of another device.
         """
         position = Position(**{part.name: checkpoint["state"][part.name] for part in fields(Position)})
+        position.order = None if position.order is None else position.order.clone()
         count = self.users.numel()
         if position.step > self.steps or (position.order is not None and not _is_permutation(position.order, count)):
             raise RunError(f"{path}: state: not that of an epoch of {count:,} interactions in {self.steps:,} steps")
-        load_weights(self.model, checkpoint["model"], path)
+        tables = held_tables(self.model)
+        weights = {
+            name: value for name, value in checkpoint["model"].items() if name.removesuffix(".weight") not in tables
+        }
+        load_weights_without(self.model, weights, path, tables)
         check_optimizer(self.optimizer, checkpoint["optimizer"], position.epoch * self.steps + position.step, path)
         try:
             self.numbers.load_state_dict(checkpoint)

@@ -15,10 +15,11 @@ from bm3_pyg.errors import ConfigError, RunError, nearest, shown
 from bm3_pyg.models import MODELS, model_named, name_of
 from bm3_pyg.names import is_own
 from bm3_pyg.protocols import unwrapped
-from bm3_pyg.train.checkpoint import load_weights, match_precision
+from bm3_pyg.train.checkpoint import match_precision
 from bm3_pyg.train.run_files import RunFiles, is_finished
 from bm3_pyg.train.same_data import check_same_data
 from bm3_pyg.train.settings import check_options, plain_settings
+from bm3_pyg.train.weights import load_best_weights
 
 
 def load_run(
@@ -30,6 +31,9 @@ def load_run(
     **options: Any,
 ) -> tuple[Any, HeteroData]:
     """The trained model and the dataset of a run directory.
+
+    Of trained features that no score is computed from, the model has the rows of items without training interactions,
+    unless it was trained with ``save_features=true``: what reads others raises :class:`~bm3_pyg.errors.ConfigError`.
 
     A model called ``module:Class`` is imported, from the current folder or Python's path: its module's code is run.
 
@@ -76,7 +80,7 @@ def load_run(
     if "settings" in best:
         _check_trained_with(best["settings"], name, model, files.path)
     match_precision(model, best["model"])
-    load_weights(model, best["model"], run / "best.pt")
+    load_best_weights(model, best, run / "best.pt")
     return model.to(device), data
 
 

@@ -42,7 +42,7 @@ Callback = Callable[[dict[str, Any]], None]
 
 @dataclass
 class TrainResult:
-    """The outcome of training. The model holds the weights of ``best_epoch`` when :func:`fit` returns.
+    """The outcome of training. The model holds the weights of ``best_epoch`` when :func:`fit` returns, see there.
 
     ``val`` and ``test`` are the metrics of the selected epoch, empty where the split has no interactions;
     ``history`` has one record an epoch: losses, validation metrics, seconds, peak memory.
@@ -93,7 +93,9 @@ def fit(
             large ones are not held twice.
 
     Returns:
-        The result; ``model`` then holds the selected weights.
+        The result; ``model`` then holds the selected weights. With ``out``, as :func:`bm3_pyg.load_run` gives it: of
+        trained features that no score is computed from, it has the rows of items without training interactions, unless
+        ``config.save_features``. Without ``out`` it is whole.
 
     Raises:
         ConfigError: if ``model`` is no recommender, has parameters but no loss, in half precision or made in inference
@@ -181,9 +183,11 @@ class _Loop:
                 self._end_epoch(losses)
             if stop.set:
                 self._save()
+                self._written()
                 raise self._stopped(f"in epoch {self.epochs.position.epoch + 1}")
         self._save()
         if stop.set:
+            self._written()
             raise self._stopped("before the test")
 
     def _begin(self, folder: RunFolder) -> None:
@@ -246,6 +250,11 @@ class _Loop:
         self.folder.save_last({**last, "evaluated": bool(self.history) and "val" in self.history[-1]})
         self.saved_at = time.monotonic()
 
+    def _written(self) -> None:
+        """Wait until all that is saved is on the disk."""
+        if self.folder is not None:
+            self.folder.writer.wait()
+
     def _stopped(self, where: str) -> KeyboardInterrupt:
         assert self.folder is not None
         return KeyboardInterrupt(f"stopped {where}; resume {self.folder.path} to go on")
@@ -263,7 +272,7 @@ def _without_training(held_out: HeldOut, folder: RunFolder | None, callbacks: Se
     if folder is not None:
         folder.begin()
         folder.write_history([record])
-        folder.save_best(held_out.model.state_dict(), 0)
+        folder.save_best(held_out.model, 0)
     result = _tested(test, held_out, folder, 0, record.get("val", {}), [record])
     for callback in callbacks:
         callback(record)
@@ -287,6 +296,7 @@ def _tested(
     """The result of the weights of the selected ``epoch``, written last of all: it may end at any moment."""
     result = TrainResult(epoch, val, test.metrics() if test else {}, history, folder.path if folder else None)
     if folder is not None:
+        folder.writer.wait()
         if test is not None:
             write_ranking(test, held_out.data, folder.path)
         folder.write_metrics(epoch, val, result.test)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def import_checkpoint(
         path: the checkpoint.
         data: the dataset, in the numbering of the checkpoint (MMRec's folder).
         out: folder of the run.
-        config: recorded as the run's training settings.
+        config: recorded as the run's training settings, with ``save_features``: nobody can make the weights again.
         options: options of the model; by default what the checkpoint tells, else the published ones.
         names: the checkpoint's modality names to ours.
 
@@ -101,13 +102,13 @@ def import_checkpoint(
     weights, recorded = read_official_checkpoint(path)
     model = BM3.from_data(data, **{**recorded, **(options or {})})
     model.load_official_state_dict(weights, names or OFFICIAL_NAMES)
-    config = config or TrainConfig()
+    config = replace(config or TrainConfig(), save_features=True)
     check_not_in_use(out)
     check_new_run(out)
     splits = [split for split in ("val", "test") if edges_of(data, split).size(1)]
     tasks = {split: evaluate(model, data, split, mask=config.mask) for split in splits}
     with RunFolder.open(out, model, data, config) as folder:
         folder.begin()
-        folder.save_best(model.state_dict(), epoch=0)
+        folder.save_best(model, epoch=0)
         folder.write_metrics(0, tasks.get("val", {}), tasks.get("test", {}))
     return model

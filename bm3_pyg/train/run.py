@@ -11,7 +11,8 @@ end      last.pt; test_users.parquet, test_positives.parquet, beyond.json; seal.
 
 config.yaml holds every setting, environment.json versions, device and data hashes, history.jsonl a record an epoch,
 best.pt the selected weights, last.pt all that a resume needs, seal.json the SHA-256 of the other files, metrics.json
-the result. Each appears whole or not at all, so a kill leaves the folder between two of these steps. What it is then:
+the result. Each appears whole or not at all, so a kill leaves the folder between two of these steps. They are made
+durable beside training, in this order (:class:`~bm3_pyg.train.writer.Writer`). What the folder is after a kill:
 
 - With metrics.json the run is finished.
 - Without, it is where last.pt says. best.pt and history.jsonl may be ahead of that: :meth:`RunFolder.begin` takes them
@@ -28,8 +29,9 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,9 @@ import yaml
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from bm3_pyg.data import modalities
+from bm3_pyg.data import edges_of, modalities
 from bm3_pyg.data.content import file_sha256
+from bm3_pyg.data.edges import count
 from bm3_pyg.errors import RunError
 from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE
 from bm3_pyg.files import append_text, atomic_file, clear_leftovers, locked_folder, write_text
@@ -50,6 +53,8 @@ from bm3_pyg.train.plain import SCHEMA
 from bm3_pyg.train.run_files import SEAL_FILE, RunFiles, check_new_run, read_config
 from bm3_pyg.train.same_data import check_same_data, data_record
 from bm3_pyg.train.settings import RESUMABLE, TrainConfig, plain_settings
+from bm3_pyg.train.weights import kept_rows, unscored_tables, weights_without
+from bm3_pyg.train.writer import Writer
 
 SPARE = "best-of-last.pt"
 KEPT_FILES = (USERS_FILE, POSITIVES_FILE, BEYOND_FILE)
@@ -66,6 +71,9 @@ class RunFolder:
     path: Path
     config: dict[str, Any]
     environment: dict[str, Any]
+    cold: Tensor
+    """Items [n] without training interactions, ascending."""
+    writer: Writer
     resumed: bool = False
 
     @classmethod
@@ -102,7 +110,11 @@ class RunFolder:
                     raise RunError(f"{path / 'last.pt'}: no such checkpoint, the run cannot be resumed")
             else:
                 check_new_run(path)
-            yield cls(path, settings, here, resume)
+            cold = torch.ones(count(data, "item"), dtype=torch.bool)
+            cold[edges_of(data, "train")[1]] = False
+            with closing(Writer()) as writer:
+                yield cls(path, settings, here, cold.nonzero().view(-1), writer, resume)
+                writer.wait()
 
     def begin(self, last: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """Begin, or go on where ``last`` stands, which :meth:`load_last` read; the history so far.
@@ -168,8 +180,8 @@ class RunFolder:
 
     def save_last(self, checkpoint: dict[str, Any]) -> None:
         settings = plain_settings({name: self.config[name] for name in ("model", "train")})
-        self._save("last.pt", {"schema": SCHEMA, "settings": settings, **checkpoint})
-        (self.path / SPARE).unlink(missing_ok=True)
+        self.writer.save(self.path / "last.pt", {"schema": SCHEMA, "settings": settings, **checkpoint})
+        self.writer.do(partial((self.path / SPARE).unlink, missing_ok=True))
 
     def load_last(self, device: torch.device) -> dict[str, Any] | None:
         """What last.pt holds, None where there is none.
@@ -185,8 +197,21 @@ class RunFolder:
             _check_same_settings(saved, self.config, f"{self.path / 'last.pt'}: was written by another run")
         return last
 
-    def save_best(self, weights: dict[str, Tensor], epoch: int) -> None:
+    def save_best(self, model: nn.Module, epoch: int) -> None:
         """Write best.pt. What it held, if last.pt may know it as the best, is kept until the next last.pt."""
+        tables = [] if self.config["train"]["save_features"] else unscored_tables(model)
+        content = {
+            "schema": SCHEMA,
+            "fingerprint": self.config["dataset"]["fingerprint"],
+            "epoch": epoch,
+            "model": weights_without(model, tables),
+            "settings": plain_settings(self.config["model"]),
+            **({"kept": kept_rows(model, tables, self.cold)} if tables else {}),
+        }
+        self.writer.do(self._spare_best)
+        self.writer.save(self.path / "best.pt", content)
+
+    def _spare_best(self) -> None:
         last, best, spare = (self.path / name for name in ("last.pt", "best.pt", SPARE))
         if last.exists() and best.exists() and not spare.exists():
             try:
@@ -194,26 +219,24 @@ class RunFolder:
             except OSError:  # a file system without links
                 with atomic_file(spare) as temporary:
                     shutil.copyfile(best, temporary)
-        fingerprint_ = self.config["dataset"]["fingerprint"]
-        content = {"schema": SCHEMA, "fingerprint": fingerprint_, "epoch": epoch, "model": weights}
-        self._save("best.pt", {**content, "settings": plain_settings(self.config["model"])})
 
-    def load_best(self, device: torch.device, epoch: int) -> dict[str, Tensor]:
-        """The weights of best.pt, which must be those of ``epoch``."""
+    def load_best(self, device: torch.device, epoch: int) -> dict[str, Any]:
+        """What best.pt holds, which must be of ``epoch``."""
+        self.writer.wait(self.path / "best.pt")
         best = RunFiles(self.path).best(device)
         if best["epoch"] != epoch:
             raise RunError(
                 f"{self.path / 'best.pt'}: weights of epoch {best['epoch']}, expected those of epoch {epoch}, the "
                 "best so far; they are made again if the run goes on for more epochs"
             )
-        weights: dict[str, Tensor] = best["model"]
-        return weights
+        return best
 
     def append_history(self, record: dict[str, Any]) -> None:
-        append_text(self.path / "history.jsonl", json.dumps(record) + "\n")
+        self.writer.do(partial(append_text, self.path / "history.jsonl", json.dumps(record) + "\n"))
 
     def write_history(self, records: Sequence[Mapping[str, Any]]) -> None:
-        write_text(self.path / "history.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        self.writer.do(partial(write_text, self.path / "history.jsonl", text))
 
     def write_metrics(self, best_epoch: int, val: dict[str, float], test: dict[str, float]) -> None:
         metrics = {
@@ -226,14 +249,11 @@ class RunFolder:
             "test": test,
         }
         text = json.dumps(metrics, indent=2) + "\n"
+        self.writer.wait()
         files = {name: file_sha256(self.path / name) for name in SEALED if (self.path / name).exists()}
         files["metrics.json"] = hashlib.sha256(text.encode()).hexdigest()
         write_text(self.path / SEAL_FILE, json.dumps({"schema": SCHEMA, "files": files}, indent=2) + "\n")
         write_text(self.path / "metrics.json", text)
-
-    def _save(self, name: str, content: dict[str, Any]) -> None:
-        with atomic_file(self.path / name) as temporary:
-            torch.save(content, temporary)
 
 
 def _was_evaluated(last: Mapping[str, Any], config: Mapping[str, Any]) -> bool:

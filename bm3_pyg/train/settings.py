@@ -156,6 +156,8 @@ class TrainConfig:
         mask: what evaluation hides, ``train`` or ``seen`` (see :func:`bm3_pyg.evaluate`).
         seed: seed of the batch order and of the dropout masks.
         checkpoint_seconds: seconds between two writings of ``last.pt``, at least.
+        save_features: ``best.pt`` holds trained feature tables whole, and so does the trained model. By default, of
+            those that no score is computed from it has the rows of items without training interactions.
 
     Raises:
         ConfigError: if a value is of the wrong type or out of range.
@@ -170,6 +172,7 @@ class TrainConfig:
     mask: str = "train"
     seed: int = 0
     checkpoint_seconds: float = 300
+    save_features: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -137,12 +137,13 @@ def test_the_features_stay_in_the_data_unless_they_are_to_be_held_once(small_dat
     names, tensors = list(modalities(small_data)), list(modalities(small_data).values())
     assert set(names) == {"image", "x"}
     kept, dropped = model_of(small_data), model_of(small_data)
-    fit(kept, small_data, config(max_epochs=2), tmp_path / "kept")
+    settings = config(max_epochs=2, save_features=True)
+    fit(kept, small_data, settings, tmp_path / "kept")
     assert list(modalities(small_data).values()) == tensors  # the very same tensors
     assert fingerprint(small_data) == fingerprint(before)
     weak, places = [weakref.ref(tensor) for tensor in tensors], [tensor.data_ptr() for tensor in tensors]
     del tensors
-    fit(dropped, small_data, config(max_epochs=2), tmp_path / "dropped", keep_features=False)
+    fit(dropped, small_data, settings, tmp_path / "dropped", keep_features=False)
     assert not modalities(small_data)
     assert not any(ref() for ref in weak)
     assert not {table.stored.data_ptr() for table in dropped.features.values()} & {*places}
@@ -157,7 +158,8 @@ def test_the_features_stay_in_the_data_unless_they_are_to_be_held_once(small_dat
 def test_a_stopped_run_resumes_bit_for_bit(small_data: HeteroData, tmp_path: Path, stop_after: int) -> None:
     """Ctrl-C after some steps, within an epoch or at its end; then resume, and compare with an uninterrupted run."""
     whole = model_of(small_data)
-    expected = fit(whole, small_data, config(), tmp_path / "whole")
+    settings = config(save_features=True)
+    expected = fit(whole, small_data, settings, tmp_path / "whole")
 
     stopped = model_of(small_data)
     steps, loss = [0], stopped.loss
@@ -170,11 +172,11 @@ def test_a_stopped_run_resumes_bit_for_bit(small_data: HeteroData, tmp_path: Pat
 
     stopped.loss = interrupting  # type: ignore[method-assign, assignment]
     with pytest.raises(KeyboardInterrupt, match="resume"):
-        fit(stopped, small_data, config(), tmp_path / "stopped")
+        fit(stopped, small_data, settings, tmp_path / "stopped")
     assert not (tmp_path / "stopped/metrics.json").exists()
 
     resumed = model_of(small_data)
-    found = fit(resumed, small_data, config(), tmp_path / "stopped", resume=True)
+    found = fit(resumed, small_data, settings, tmp_path / "stopped", resume=True)
     assert strip_times(found.history) == strip_times(expected.history)
     assert weights_equal(resumed, whole)
     assert (tmp_path / "stopped/metrics.json").read_bytes() == (tmp_path / "whole/metrics.json").read_bytes()
