@@ -15,12 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from bm3_pyg.data.hetero import modalities
+
 BLOCK = 4096  # users ranked at once
 K = 50
 
 
 class ReferenceBM3(nn.Module):
-    """BM3 over ``data``, whose features it trains in place."""
+    """BM3 over ``data``, whose features, if there are any, it trains in place."""
 
     def __init__(self, data: HeteroData, num_layers: int, dropout: float, reg_weight: float, dim: int = 64) -> None:
         super().__init__()
@@ -33,8 +35,7 @@ class ReferenceBM3(nn.Module):
         self.predictor = nn.Linear(dim, dim)
         nn.init.xavier_normal_(self.predictor.weight)
         self.features, self.projections = nn.ModuleDict(), nn.ModuleDict()
-        for name in ("image", "text"):
-            feature = data["item"][name]
+        for name, feature in modalities(data).items():
             self.features[name] = nn.Embedding.from_pretrained(feature, freeze=False)
             projection = nn.Linear(feature.size(1), dim)
             self.projections[name] = projection
@@ -99,12 +100,12 @@ def items_of(edge_index: Tensor, num_users: int) -> list[list[int]]:
 
 
 class ReferenceEvaluation:
-    """Full ranking of the test positives, block by block."""
+    """Full ranking of the positives of a ``split``, ``val`` or ``test``, block by block."""
 
-    def __init__(self, data: HeteroData) -> None:
+    def __init__(self, data: HeteroData, split: str = "test") -> None:
         edges, num_users = data["user", "rates", "item"], int(data["user"].num_nodes)
         self.train = items_of(edges.edge_index, num_users)
-        self.positives = [np.asarray(items) for items in items_of(edges.test_edge_index, num_users)]
+        self.positives = [np.asarray(items) for items in items_of(edges[f"{split}_edge_index"], num_users)]
         users = [user for user in range(num_users) if len(self.positives[user]) and self.train[user]]
         self.blocks = [torch.tensor(users[low : low + BLOCK]) for low in range(0, len(users), BLOCK)]
         self.num_users = len(users)
