@@ -28,7 +28,7 @@ from torch import Tensor
 PARTS_BY_KERNEL = {
     "catch_up_rows": "catch up",
     "update_rows": "update",
-    "weighted_cosine": "loss",
+    "weighted_cosine": "cosines",
     "spmm|csrmm|csr_?mm": "propagation",
     "adam": "Adam on ids",
     "gemm|cutlass|nvjet|::mm|addmm": "three products",

@@ -9,7 +9,7 @@
 # Each part has its own time limit; one that fails or is cut leaves its log and does not stop the others.
 set -uo pipefail
 
-folder="" device=cuda sizes="baby sports electronics" tests="tests/ops/test_triton_*.py" few=() part=all
+folder="" device=cuda sizes="baby sports electronics" tests="tests/ops/test_triton_kernels.py tests/ops/test_triton_step.py" few=() part=all
 for argument in "$@"; do
     case $argument in
         -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
@@ -43,8 +43,9 @@ part() { # name, seconds, command
 }
 
 : > "$folder/parts.txt"
-part tests 120 "$python" -m pytest -q -p no:cacheprovider $tests
-declare -A run=([demo]=200 [baby]=60 [sports]=80 [electronics]=150) own=([demo]=100 [baby]=35 [sports]=35 [electronics]=70)
+"$python" -c "import xdist" 2> /dev/null && tests="-n 4 $tests"  # a kernel is compiled for each type and dimension
+part tests 150 "$python" -m pytest -q -p no:cacheprovider $tests
+declare -A run=([demo]=200 [baby]=60 [sports]=80 [electronics]=130) own=([demo]=100 [baby]=35 [sports]=35 [electronics]=70)
 for size in $sizes; do
     part "gpu-$size" "${own[$size]}" "$python" benchmarks/speed/gpu.py --size "$size" --device $device "${few[@]}" --json "$folder/gpu-$size.json"
     part "run-$size" "${run[$size]}" "$python" benchmarks/speed/run.py --size "$size" --device $device --part $part --steps 20 --budget 20 --json "$folder/run-$size.json"

@@ -129,7 +129,7 @@ def weighted_cosine(
     return torch.sum(shares), unit
 
 
-@triton.jit(do_not_specialize=["pairs"])
+@triton.jit(do_not_specialize=["pairs"], do_not_specialize_on_alignment=["a_rows", "b_rows", "weight"])
 def _weighted_cosine(
     a, b, a_rows, b_rows, weight, unit, shares, pairs, dim, EPS: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):
