@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch_geometric.data import HeteroData
 
-from bm3_pyg import errors
+from bm3_pyg import errors, waiting
 from bm3_pyg.study import content
 
 SHARED = Path(os.environ.get("BM3_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -23,6 +23,7 @@ SHARED = Path(os.environ.get("BM3_SHARED_DATA", Path(__file__).parents[2] / "sha
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or leaves anything in the user's cache, and what is said once a process is said in each test."""
     errors._said.clear()
+    monkeypatch.setattr(waiting, "SECONDS", 3600.0)  # what a command says does not depend on the machine
     monkeypatch.setenv("BM3_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 

@@ -47,6 +47,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         logging.getLogger("bm3_pyg").setLevel(logging.ERROR if args.run in QUIET else logging.WARNING)
         for always in ("bm3_pyg.lists", "bm3_pyg.runs"):
             logging.getLogger(always).setLevel(logging.WARNING)
+        logging.getLogger("bm3_pyg.waiting").setLevel(logging.INFO)
         with terminable():
             args.run(args)
     except OutputError:

@@ -29,6 +29,7 @@ from bm3_pyg.cli.options import (
 from bm3_pyg.cli.terminal import line
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.names import CHOICES, LIST_SUFFIXES, MODEL_NAMES, SPLITS
+from bm3_pyg.timeline import part, process_start, recorded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,6 +64,11 @@ def add_runs(verbs: Any) -> None:
     )
     command.add_argument("--resume", action="store_true", help="go on with the run in --out")
     command.add_argument("--tensorboard", action="store_true", help="write TensorBoard events into the run")
+    command.add_argument(
+        "--profile",
+        action="store_true",
+        help="print at the end where the time went: seconds of reading, training, ranking, writing and the rest",
+    )
     add_device(command)
 
     command = add_verb(
@@ -141,21 +147,22 @@ def _train(args: argparse.Namespace) -> None:
         return
     from bm3_pyg.train.request import RunRequest, train_run
 
-    run = train_run(
-        RunRequest(
-            source=None if args.source is None else source_of(args),
-            out=args.out,
-            model=args.model,
-            settings=args.settings,
-            preset=args.preset,
-            seed=args.seed,
-            resume=args.resume,
-            device=args.device,
-            tensorboard=args.tensorboard,
-            command=args.command_line,
-        )
+    request = RunRequest(
+        source=None if args.source is None else source_of(args),
+        out=args.out,
+        model=args.model,
+        settings=args.settings,
+        preset=args.preset,
+        seed=args.seed,
+        resume=args.resume,
+        device=args.device,
+        tensorboard=args.tensorboard,
+        command=args.command_line,
     )
-    _print_result(run)
+    with recorded(process_start()) as timeline:
+        _print_result(train_run(request))
+    if args.profile:
+        print(timeline.table(), file=sys.stderr)
 
 
 def _print_result(run: TrainedRun) -> None:
@@ -169,8 +176,9 @@ def _print_result(run: TrainedRun) -> None:
     if metrics := result.test or result.val:
         rows = {f"{type(run.model).__name__} (epoch {result.best_epoch})": metrics}
         if not isinstance(run.model, Popularity):
-            popularity = HeldOut(Popularity.from_data(run.data), run.data, run.config.mask, [split])
-            rows["Popularity"] = popularity.rank(split)
+            with part("rank"):
+                popularity = HeldOut(Popularity.from_data(run.data), run.data, run.config.mask, [split])
+                rows["Popularity"] = popularity.rank(split)
         print(metrics_table(rows))
         ranking = "ranking of the split's cold items" if is_cold_split(run.data) else "full ranking"
         print(f"{split} split of {run.data.name}, {ranking}, {run.config.mask} items masked, seed {run.config.seed}")

@@ -92,7 +92,11 @@ class _Text:
 
 
 class LogHandler(logging.Handler):
-    """Writes to what standard error is at the time."""
+    """Writes to what standard error is at the time, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        if bars := sys.modules.get("tqdm"):
+            bars.tqdm.write(self.format(record), file=sys.stderr)
+            sys.stderr.flush()
+        else:
+            print(self.format(record), file=sys.stderr, flush=True)

@@ -10,6 +10,8 @@ from numba import njit
 from numba.core.caching import FunctionCache
 
 from bm3_pyg.errors import one_line, warn_once
+from bm3_pyg.timeline import part
+from bm3_pyg.waiting import waiting
 
 
 def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -27,6 +29,13 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
             dispatcher._cache = _Cache(function)
         except (RuntimeError, OSError) as error:  # no place for it
             _say(error)
+        compile_anew = dispatcher.compile
+
+        def compile_or_load(signature: Any) -> Any:
+            with part("compile"), waiting("compiling loops, once for this machine and this version"):
+                return compile_anew(signature)
+
+        dispatcher.compile = compile_or_load
         return dispatcher
 
     return decorate

@@ -24,6 +24,7 @@ from bm3_pyg.eval.tasks import check_sizes
 from bm3_pyg.eval.users import write_ranking
 from bm3_pyg.optim import check_trainable
 from bm3_pyg.protocols import takes_generator, to_train, training_mode, trains
+from bm3_pyg.timeline import part, recorded
 from bm3_pyg.train.early_stopping import EarlyStopping
 from bm3_pyg.train.environment import peak_memory_mb
 from bm3_pyg.train.epochs import Epochs
@@ -110,14 +111,15 @@ def fit(
     trainee: Any = to_train(model)
     check_trainable(trainee)
     opened = nullcontext() if out is None else RunFolder.open(Path(out), trainee, data, config, resume, command)
-    with opened as folder, torch.inference_mode(False), torch.enable_grad():
+    with recorded(), opened as folder, torch.inference_mode(False), torch.enable_grad():
         training = edges_of(data, "train")
         check_sizes(trainee, data)
         if training.size(1) == 0:
             raise DataError("dataset: no training interactions")
         if not keep_features:
             _drop_features(data)
-        held_out = HeldOut(trainee, data, config.mask)
+        with part("build"):
+            held_out = HeldOut(trainee, data, config.mask)
         for split, left_out in UNMEASURED.items():
             if split not in held_out.tasks:
                 logging.getLogger("bm3_pyg").warning("%s: %s", getattr(data, "name", "dataset"), left_out)
@@ -155,7 +157,8 @@ def _train(
         with stop_flag() if folder else nullcontext(StopFlag()) as stop:
             loop.run(stop)
         stopping.load_best()
-        test = held_out.ranking("test")
+        with part("rank"):
+            test = held_out.ranking("test")
         return _tested(test, held_out, folder, stopping.best_epoch, stopping.best, loop.history)
 
 
@@ -178,7 +181,8 @@ class _Loop:
         if self.folder is not None:
             self._begin(self.folder)
         while not self.stopping.ends_after(self.epochs.position.epoch):
-            losses = self.epochs.advance(stop, self.progress.step)
+            with part("train"):
+                losses = self.epochs.advance(stop, self.progress.step)
             if not stop.set:
                 self._end_epoch(losses)
             if stop.set:
@@ -220,7 +224,8 @@ class _Loop:
 
     def _end_epoch(self, losses: dict[str, float]) -> None:
         seconds = self.epochs.position.seconds
-        self.epochs.end()
+        with part("train"):
+            self.epochs.end()
         epoch = self.epochs.position.epoch
         record: dict[str, Any] = {"epoch": epoch, "loss": losses, "train_seconds": seconds}
         if "val" not in self.held_out.tasks:
@@ -257,6 +262,7 @@ class _Loop:
 
     def _stopped(self, where: str) -> KeyboardInterrupt:
         assert self.folder is not None
+        self.folder.write_seconds()
         return KeyboardInterrupt(f"stopped {where}; resume {self.folder.path} to go on")
 
 
@@ -281,7 +287,8 @@ def _without_training(held_out: HeldOut, folder: RunFolder | None, callbacks: Se
 
 def _validate(held_out: HeldOut, record: dict[str, Any]) -> None:
     started = time.perf_counter()
-    record["val"] = held_out.rank("val")
+    with part("rank"):
+        record["val"] = held_out.rank("val")
     record["eval_seconds"] = time.perf_counter() - started
 
 
@@ -294,10 +301,13 @@ def _tested(
     history: list[dict[str, Any]],
 ) -> TrainResult:
     """The result of the weights of the selected ``epoch``, written last of all: it may end at any moment."""
-    result = TrainResult(epoch, val, test.metrics() if test else {}, history, folder.path if folder else None)
+    with part("rank"):
+        metrics = test.metrics() if test else {}
+    result = TrainResult(epoch, val, metrics, history, folder.path if folder else None)
     if folder is not None:
         folder.writer.wait()
         if test is not None:
-            write_ranking(test, held_out.data, folder.path)
+            with part("write"):
+                write_ranking(test, held_out.data, folder.path)
         folder.write_metrics(epoch, val, result.test)
     return result

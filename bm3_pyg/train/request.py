@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bm3_pyg.errors import ConfigError, RunError
 from bm3_pyg.files import check_not_in_use, check_place, make_folder, writing
 from bm3_pyg.names import check_model
+from bm3_pyg.timeline import part
 from bm3_pyg.train.run_files import check_new_run, read_config
 from bm3_pyg.train.settings import (
     TrainConfig,
@@ -89,11 +90,13 @@ def train_run(request: RunRequest) -> TrainedRun:
 
     from bm3_pyg.data import load_dataset
 
-    data = load_dataset(**source)
+    with part("read"):
+        data = load_dataset(**source)
 
     from bm3_pyg.train.loop import fit
 
-    model = build_model(data, options, config.seed, request.device, name)
+    with part("build"):
+        model = build_model(data, options, config.seed, request.device, name)
     out = Path(request.out) if request.out else _fresh_folder(Path("runs") / data.name)
     callbacks = []
     if request.tensorboard:

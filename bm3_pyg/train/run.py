@@ -6,13 +6,14 @@ when     what is written, in this order
 begin    metrics.json, seal.json and what was kept of a test go; config.yaml; environment.json; last.pt
 epoch    if it is the best: best-of-last.pt, a link to what best.pt was, and best.pt; a line of history.jsonl;
          every ``checkpoint_seconds`` and at an interrupt last.pt, after which best-of-last.pt goes
-end      last.pt; test_users.parquet, test_positives.parquet, beyond.json; seal.json; metrics.json
+end      last.pt; test_users.parquet, test_positives.parquet, beyond.json; environment.json, with the seconds of this
+         session (at an interrupt too); seal.json; metrics.json
 ======== =================================================================================================
 
-config.yaml holds every setting, environment.json versions, device and data hashes, history.jsonl a record an epoch,
-best.pt the selected weights, last.pt all that a resume needs, seal.json the SHA-256 of the other files, metrics.json
-the result. Each appears whole or not at all, so a kill leaves the folder between two of these steps. They are made
-durable beside training, in this order (:class:`~bm3_pyg.train.writer.Writer`). What the folder is after a kill:
+config.yaml holds every setting, environment.json versions, device, data hashes and seconds, history.jsonl a record an
+epoch, best.pt the selected weights, last.pt all that a resume needs, seal.json the SHA-256 of the other files,
+metrics.json the result. Each appears whole or not at all, so a kill leaves the folder between two of these steps. They
+are made durable beside training, in this order (:class:`~bm3_pyg.train.writer.Writer`). What it is after a kill:
 
 - With metrics.json the run is finished.
 - Without, it is where last.pt says. best.pt and history.jsonl may be ahead of that: :meth:`RunFolder.begin` takes them
@@ -48,6 +49,7 @@ from bm3_pyg.eval.users import BEYOND_FILE, POSITIVES_FILE, USERS_FILE
 from bm3_pyg.files import append_text, atomic_file, clear_leftovers, locked_folder, write_text
 from bm3_pyg.models import name_of
 from bm3_pyg.protocols import trains
+from bm3_pyg.timeline import part, recorded
 from bm3_pyg.train.environment import environment
 from bm3_pyg.train.plain import SCHEMA
 from bm3_pyg.train.run_files import SEAL_FILE, RunFiles, check_new_run, read_config
@@ -93,7 +95,8 @@ class RunFolder:
             RunError: if ``path`` is in use, exists without ``resume``, or holds another run.
             WriteError: if ``path`` cannot be written.
         """
-        record = data_record(data)
+        with part("read"):
+            record = data_record(data)
         settings = _settings(model, data, config, record["fingerprint"])
         here = {**environment(model), **({"command": list(command)} if command else {}), "data": record}
         if resume:
@@ -178,11 +181,13 @@ class RunFolder:
                     (self.path / name).unlink(missing_ok=True)
             raise
 
+    @part("write")
     def save_last(self, checkpoint: dict[str, Any]) -> None:
         settings = plain_settings({name: self.config[name] for name in ("model", "train")})
         self.writer.save(self.path / "last.pt", {"schema": SCHEMA, "settings": settings, **checkpoint})
         self.writer.do(partial((self.path / SPARE).unlink, missing_ok=True))
 
+    @part("read")
     def load_last(self, device: torch.device) -> dict[str, Any] | None:
         """What last.pt holds, None where there is none.
 
@@ -197,6 +202,7 @@ class RunFolder:
             _check_same_settings(saved, self.config, f"{self.path / 'last.pt'}: was written by another run")
         return last
 
+    @part("write")
     def save_best(self, model: nn.Module, epoch: int) -> None:
         """Write best.pt. What it held, if last.pt may know it as the best, is kept until the next last.pt."""
         tables = [] if self.config["train"]["save_features"] else unscored_tables(model)
@@ -220,6 +226,7 @@ class RunFolder:
                 with atomic_file(spare) as temporary:
                     shutil.copyfile(best, temporary)
 
+    @part("read")
     def load_best(self, device: torch.device, epoch: int) -> dict[str, Any]:
         """What best.pt holds, which must be of ``epoch``."""
         self.writer.wait(self.path / "best.pt")
@@ -231,6 +238,7 @@ class RunFolder:
             )
         return best
 
+    @part("write")
     def append_history(self, record: dict[str, Any]) -> None:
         self.writer.do(partial(append_text, self.path / "history.jsonl", json.dumps(record) + "\n"))
 
@@ -238,6 +246,7 @@ class RunFolder:
         text = "".join(json.dumps(record) + "\n" for record in records)
         self.writer.do(partial(write_text, self.path / "history.jsonl", text))
 
+    @part("write")
     def write_metrics(self, best_epoch: int, val: dict[str, float], test: dict[str, float]) -> None:
         metrics = {
             "schema": SCHEMA,
@@ -251,9 +260,19 @@ class RunFolder:
         text = json.dumps(metrics, indent=2) + "\n"
         self.writer.wait()
         files = {name: file_sha256(self.path / name) for name in SEALED if (self.path / name).exists()}
+        self.write_seconds()
+        files["environment.json"] = file_sha256(self.path / "environment.json")
         files["metrics.json"] = hashlib.sha256(text.encode()).hexdigest()
         write_text(self.path / SEAL_FILE, json.dumps({"schema": SCHEMA, "files": files}, indent=2) + "\n")
         write_text(self.path / "metrics.json", text)
+
+    def write_seconds(self) -> None:
+        """Add the seconds of this session, which is about to end, to environment.json."""
+        self.writer.wait()
+        sessions = _environment(self.path)
+        with recorded() as timeline:
+            (sessions.get("resumed") or [sessions])[-1].update(timeline.count())
+        write_text(self.path / "environment.json", json.dumps(sessions, indent=2) + "\n")
 
 
 def _was_evaluated(last: Mapping[str, Any], config: Mapping[str, Any]) -> bool:

@@ -325,6 +325,8 @@ def check_environment(value: Any, where: str) -> dict[str, Any]:
         "packages": mapping_of(text),
         "command": listing(string),
         "data": mapping({}, data),
+        "seconds": mapping_of(number(0)),
+        "seconds_beside": mapping_of(number(0)),
         "resumed": listing(check_environment),
     }
     mapping_of(plain.anything)(value, where)

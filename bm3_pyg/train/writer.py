@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
@@ -12,6 +14,7 @@ from typing import IO, Any, cast
 import torch
 
 from bm3_pyg.files import atomic_file
+from bm3_pyg.timeline import part
 
 PIECE = 1 << 23  # bytes
 
@@ -34,7 +37,8 @@ class Writer:
     def do(self, task: Callable[[], object], passed: Event | None = None) -> None:
         """Have ``task`` done; ``passed`` is set then, if the task has not set it, or the task left out."""
         self._raise()
-        self._tasks.put((task, passed or Event()))
+        counted = partial(copy_context().run, part("write")(task))
+        self._tasks.put((counted, passed or Event()))
 
     def save(self, path: Path, content: Any) -> None:
         """Write a checkpoint. Its tensors may change on return: they are in the temporary file, which is yet to be

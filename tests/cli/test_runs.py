@@ -12,6 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from bm3_pyg.timeline import PARTS
+
 Run = Callable[..., tuple[int, str, str]]
 Refused = Callable[..., None]
 
@@ -40,6 +42,16 @@ def test_train_evaluate_and_resume_on_a_folder(bm3: Run, shop: Path) -> None:
     code, out, _ = bm3("train", "--resume", "--out", "run", "--set", "max_epochs=4")
     assert code == 0
     assert len(Path("run/history.jsonl").read_text().splitlines()) == 4
+
+
+def test_a_profile_says_where_the_time_went(bm3: Run, shop: Path) -> None:
+    code, out, err = bm3("train", shop, "--out", "run", "--profile", "--set", "max_epochs=1")
+    assert code == 0
+    assert out.splitlines()[-1] == "run"
+    table = err.splitlines()[-len(PARTS) - 2 :]
+    assert [line.split()[2] for line in table[1:-1]] == [*PARTS]
+    recorded = json.loads(Path("run/environment.json").read_text())["seconds"]
+    assert sum(recorded.values()) <= float(table[-1].split()[0]) + 0.1
 
 
 def test_tensorboard_events_go_into_the_run(bm3: Run, shop: Path) -> None:

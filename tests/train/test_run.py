@@ -25,7 +25,9 @@ from bm3_pyg.errors import InUseError, RunError, WriteError
 from bm3_pyg.files import append_text, locked_folder
 from bm3_pyg.models import Popularity
 from bm3_pyg.study.runs import gather
+from bm3_pyg.timeline import PARTS
 from bm3_pyg.train.run import RunFolder
+from bm3_pyg.train.run_files import RunFiles
 
 RUN_FILES = {"config.yaml", "environment.json", "history.jsonl", "best.pt", "last.pt", "metrics.json", "seal.json"}
 RUN_FILES |= {"test_users.parquet", "test_positives.parquet", "beyond.json"}
@@ -450,6 +452,20 @@ def test_a_resume_adds_to_the_environment(small_data: HeteroData, tmp_path: Path
     assert all(session["packages"] == first["packages"] for session in found["resumed"])
     (run,) = gather([out]).runs
     assert run.environment["resumed"] == found["resumed"]
+
+
+def test_each_session_records_its_seconds(small_data: HeteroData, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(small_data, out, 1)
+    stopped(small_data, out, 3, after=2, resume=True)
+    train(small_data, out, 3, resume=True)
+    check_seal(out)
+    environment = RunFiles(out).environment()
+    sessions = [environment, *environment["resumed"]]
+    assert len(sessions) == 3
+    for session in sessions:
+        assert session["seconds"].keys() == PARTS.keys()
+        assert min(session["seconds"][part] for part in ("train", "rank", "write")) > 0
 
 
 def test_each_session_records_the_command_that_it_was_given(small_data: HeteroData, tmp_path: Path) -> None:
