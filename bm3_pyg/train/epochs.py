@@ -116,6 +116,7 @@ class Epochs:
         """
         position = Position(**{part.name: checkpoint["state"][part.name] for part in fields(Position)})
         position.order = None if position.order is None else position.order.clone()
+        position.sums = {name: value.clone() for name, value in position.sums.items()}
         count = self.users.numel()
         if position.step > self.steps or (position.order is not None and not _is_permutation(position.order, count)):
             raise RunError(f"{path}: state: not that of an epoch of {count:,} interactions in {self.steps:,} steps")

@@ -72,7 +72,7 @@ def load_best_weights(model: nn.Module, best: Mapping[str, Any], path: Path) -> 
     load_weights_without(model, best["model"], path, kept)
     for name, part in kept.items():
         table = tables[name]
-        rows, values = (part[key].to(table.stored.device) for key in ("rows", "weight"))
+        rows, values = (part[key].to(table.stored.device, copy=True) for key in ("rows", "weight"))
         parent, _, key = name.rpartition(".")
         table.deferral = None  # nothing is owed to what is let go
         setattr(model.get_submodule(parent), key, KeptRows(rows, values, table.shape[0]))
