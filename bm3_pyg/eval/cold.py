@@ -12,6 +12,7 @@ from bm3_pyg.data.hetero import missing_of
 from bm3_pyg.errors import ConfigError
 from bm3_pyg.eval.tasks import check_sizes
 from bm3_pyg.models import BM3
+from bm3_pyg.ops.topk import DotProducts
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
 BLOCK = 1024  # items whose features are projected at once
@@ -28,7 +29,7 @@ class ColdItems:
         return self.users, self.items
 
     def scorer(self) -> Scorer:
-        return lambda ids: self.users[ids] @ self.items.T
+        return DotProducts(self.users, self.items)
 
 
 @torch.no_grad()

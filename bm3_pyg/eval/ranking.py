@@ -12,8 +12,9 @@ from torch_geometric.metrics.link_pred import LinkPredMetric
 
 from bm3_pyg.eval.metrics import measured, metrics_at
 from bm3_pyg.eval.sampled import rank_sampled
-from bm3_pyg.eval.tasks import MEMORY_MB, RankingTask, check_sizes, ranking_task, score_blocks
+from bm3_pyg.eval.tasks import MEMORY_MB, RankingTask, check_dot_products, check_sizes, ranking_task, score_blocks
 from bm3_pyg.ops import masked_topk
+from bm3_pyg.ops.topk import DotProducts, dot_topk
 from bm3_pyg.protocols import Recommender, Scorer, ranking_mode
 
 TOP_K = (5, 10, 20, 50)
@@ -82,6 +83,11 @@ def best_items(scorer: Scorer, task: RankingTask, k: int, memory_mb: int = MEMOR
     """
     hidden, barred = task.hidden, task.barred
     for users in task.users.split(USERS):
+        if isinstance(scorer, DotProducts) and scorer.fused(k):
+            check_dot_products(scorer, users, task.num_items)
+            values, ids = dot_topk(scorer, users, k, hidden, barred)
+            yield ids.masked_fill_(values == float("-inf"), task.num_items)
+            continue
         lists = []
         for block, scores in score_blocks(scorer, users, task.num_items, memory_mb):
             hidden, barred = hidden.to(scores.device), None if barred is None else barred.to(scores.device)

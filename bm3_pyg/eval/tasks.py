@@ -15,6 +15,7 @@ from bm3_pyg.data.edges import count
 from bm3_pyg.errors import ConfigError, DataError, one_line, shown
 from bm3_pyg.names import SPLITS
 from bm3_pyg.ops.csr import CSR
+from bm3_pyg.ops.topk import DotProducts
 from bm3_pyg.protocols import Scorer
 
 HIDDEN = {"train": ("train",), "seen": ("train", "val")}
@@ -89,10 +90,21 @@ def score_blocks(
     """
     for block in users.split(block_size(num_items, memory_mb)):
         scores = scorer(block)
-        if scores.size(1) != num_items:
-            raise DataError(f"scores: got those of {scores.size(1):,} items, the data has {num_items:,}")
+        _check_count(scores.size(1), num_items)
         check_numbers(scores)
         yield block, scores
+
+
+def check_dot_products(scorer: DotProducts, users: Tensor, num_items: int) -> None:
+    """Raise :class:`DataError` as :func:`score_blocks` does for the first block of ``users``."""
+    _check_count(len(scorer.items), num_items)
+    check_numbers(scorer(users[:1]))
+    check_numbers(DotProducts(scorer.users, scorer.items[:1])(users))
+
+
+def _check_count(found: int, num_items: int) -> None:
+    if found != num_items:
+        raise DataError(f"scores: got those of {found:,} items, the data has {num_items:,}")
 
 
 def block_size(num_items: int, memory_mb: int) -> int:

@@ -18,6 +18,7 @@ from bm3_pyg.names import check_option, keyword_options
 from bm3_pyg.ops.graph import Graph
 from bm3_pyg.ops.item_graph import ItemGraph
 from bm3_pyg.ops.precision import full_precision
+from bm3_pyg.ops.topk import DotProducts
 from bm3_pyg.protocols import Scorer, ranking_mode
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class RecommenderModel(nn.Module):
         """Embed all users and items once, in eval mode; the returned function maps user ids [B] to scores [B, I]."""
         with ranking_mode(self):
             users, items = self.embed()
-        return full_precision(lambda ids: users[ids] @ items.T)
+        return DotProducts(users, items)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

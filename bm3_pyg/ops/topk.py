@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,8 +12,10 @@ from bm3_pyg.errors import DataError, check_number
 from bm3_pyg.ops.backend import backend_for
 from bm3_pyg.ops.cpu import parallel
 from bm3_pyg.ops.csr import CSR
+from bm3_pyg.ops.precision import full_precision
 
 ROWS = 16  # rows in a part
+USERS = 128  # users in a part of dot products
 LARGEST = 256  # beyond this k, sorting is faster than inserting
 GRID = 2.0**20  # cosines are rounded to multiples of 1 / GRID, so that rows that are alike tie however sums are split
 
@@ -50,6 +53,67 @@ def masked_topk(scores: Tensor, k: int, hidden: CSR | None = None, rows: Tensor 
     scores[hidden.entries(rows)] = float("-inf")
     # torch would put NaN first
     return _by_torch(scores.nan_to_num_(nan=-math.inf, posinf=math.inf, neginf=-math.inf), k)
+
+
+@dataclass(frozen=True, eq=False)
+class DotProducts:
+    """Scores that are dot products of ``users`` [U, D] and ``items`` [I, D]: user ids [B] -> scores [B, I]."""
+
+    users: Tensor
+    items: Tensor
+
+    @full_precision
+    def __call__(self, ids: Tensor) -> Tensor:
+        return self.users[ids] @ self.items.T
+
+    def fused(self, k: int) -> bool:
+        """Whether :func:`dot_topk` ranks them, rather than :func:`masked_topk`."""
+        tables = (self.users, self.items)
+        return k <= LARGEST and all(x.dtype == torch.float32 and backend_for(x) == "numba" for x in tables)
+
+
+def dot_topk(
+    scorer: DotProducts, rows: Tensor, k: int, hidden: CSR, barred: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""What :func:`masked_topk` finds in ``scorer(rows)``, without ever storing the scores.
+
+    Items are taken in descending order of their norms. A user whose k-th best score so far is above
+    :math:`\lVert u \rVert \max_i \lVert i \rVert` over the items left is done (Teflioudi et al., `"LEMP: Fast Retrieval
+    of Large Entries in a Matrix Product" <https://doi.org/10.1145/2723372.2747647>`_, SIGMOD 2015). The result is
+    exact: only the order in which a dot product is summed differs.
+
+    Args:
+        scorer: of which :meth:`DotProducts.fused` holds.
+        rows: [B] int64 users, which are rows of ``hidden`` too.
+        k: from 1 to LARGEST; I is taken where k is larger.
+        hidden: [U, I] of int64.
+        barred: [I] bool, true for the items hidden from all.
+    """
+    from bm3_pyg.ops.numba_dots import WIDTH, dot_topk
+
+    users, items = scorer.users.detach()[rows], scorer.items.detach()
+    num_items, dim = items.shape
+    # Rounding makes a sum of D products larger by less than D 2^-24 of its bound, or by D of the smallest numbers.
+    margin = 1 + (dim + 2) * 2.0**-23
+    lengths, norms = ((x.double().norm(dim=1) * margin).clamp(min=1e-20) for x in (users, items))
+    order = norms.argsort(descending=True, stable=True)
+    if barred is not None:
+        order = order[~barred[order]]
+    places = torch.full((num_items,), -1, dtype=torch.int32)
+    places[order] = torch.arange(len(order), dtype=torch.int32)
+    count = -(-len(order) // WIDTH)
+    ordered = torch.full((count * WIDTH,), -1, dtype=torch.int32)
+    ordered[: len(order)] = order.int()
+    panels = items.new_empty(count, dim, WIDTH)
+    panels.copy_(items[ordered.clamp(min=0).long()].view(count, WIDTH, dim).transpose(1, 2))
+    peaks = norms[ordered[::WIDTH].long()]
+    values = users.new_empty(len(rows), min(k, num_items))
+    ids = torch.empty(values.shape, dtype=torch.long)
+    start, stop = hidden.indptr[rows], hidden.indptr[1:][rows]
+    tensors = (users, lengths, panels, ordered, places, peaks, start, stop, hidden.indices, values, ids)
+    arrays = [tensor.numpy() for tensor in tensors]
+    parallel(dot_topk, ((*arrays, low, min(low + USERS, len(rows))) for low in range(0, len(rows), USERS)))
+    return values, ids
 
 
 def nearest_rows(features: Tensor, k: int, *, memory_mb: float = 64) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor
 from bm3_pyg.errors import DataError
 from bm3_pyg.ops import masked_topk
 from bm3_pyg.ops.csr import CSR, offsets
+from bm3_pyg.ops.topk import DotProducts, dot_topk
 
 
 def twin(scores: Tensor, k: int, hidden: CSR, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,3 +74,67 @@ def test_bad_shapes_are_refused() -> None:
         masked_topk(torch.zeros(1, 2), 0)
     with pytest.raises(DataError, match="1 rows for 2 rows of scores"):
         masked_topk(torch.zeros(2, 2), 1, rows=torch.tensor([0]))
+
+
+def tables(kind: str, num_users: int, num_items: int, dim: int) -> tuple[Tensor, Tensor]:
+    """Users and items whose dot products are exact in float32, so that ties are ties: sums of small integers."""
+    users, items = (torch.randint(-9, 10, (size, dim)).float() for size in (num_users, num_items))
+    if kind == "skewed":  # so that most panels are never looked at
+        items *= 2.0 ** torch.randint(-6, 7, (num_items, 1))
+    elif kind == "tied":
+        items[num_items // 3 :] = items[0].clone()
+    elif kind == "zero":
+        users[::2], items[1::3] = 0, 0
+    elif kind == "alike":
+        users, items = torch.ones_like(users), torch.ones_like(items)
+    return users, items
+
+
+@pytest.mark.parametrize("kind", ["plain", "skewed", "tied", "zero", "alike"])
+@pytest.mark.parametrize("k", [1, 20, 256])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (9, 33, 3), (300, 700, 16), (3, 5_000, 5)])
+def test_fused_lists_are_those_of_all_scores(kind: str, k: int, sizes: tuple[int, int, int]) -> None:
+    users, items = tables(kind, *sizes)
+    hidden = hidden_items(sizes[0] + 1, sizes[1])
+    hidden = CSR(
+        hidden.indptr, torch.cat([hidden.indices[a:b].sort().values for a, b in hidden.indptr.unfold(0, 2, 1)])
+    )
+    rows = torch.randperm(sizes[0])
+    for barred in (None, torch.rand(sizes[1]) < 0.4, torch.ones(sizes[1], dtype=torch.bool)):
+        scores = (users.double() @ items.double().T)[rows]
+        if barred is not None:
+            scores[:, barred] = -torch.inf
+        expected, order = twin(scores, k, hidden, rows)
+        values, ids = dot_topk(DotProducts(users, items), rows, k, hidden, barred)
+        assert torch.equal(values.double(), expected)
+        assert torch.equal(ids[values > -torch.inf], order[expected > -torch.inf])
+
+
+def test_fused_lists_of_close_scores_by_rounding_alone_differ() -> None:
+    users, items = torch.randn(200, 64), torch.randn(3_000, 64)
+    hidden, rows = CSR(torch.zeros(201, dtype=torch.long), torch.zeros(0, dtype=torch.long)), torch.arange(200)
+    values, ids = dot_topk(DotProducts(users, items), rows, 50, hidden)
+    exact = users.double() @ items.double().T
+    torch.testing.assert_close(values.double(), exact.topk(50).values, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(exact.gather(1, ids), values.double(), rtol=1e-5, atol=1e-5)
+
+
+def test_fused_lists_leave_out_what_is_not_a_number() -> None:
+    users, items = torch.randn(10, 4), torch.randn(90, 4)
+    items[7], users[3] = torch.nan, torch.nan
+    hidden = CSR(torch.zeros(11, dtype=torch.long), torch.zeros(0, dtype=torch.long))
+    values, ids = dot_topk(DotProducts(users, items), torch.arange(10), 90, hidden)
+    assert (values[3] == -torch.inf).all()
+    finite = [row for row in range(10) if row != 3]
+    assert (values[finite] > -torch.inf).sum(1).tolist() == [89] * 9
+    assert 7 not in ids[finite][:, :89]
+
+
+def test_what_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = DotProducts(torch.zeros(2, 3), torch.zeros(4, 3))
+    monkeypatch.setenv("BM3_KERNELS", "torch")
+    assert not scorer.fused(5)
+    monkeypatch.setenv("BM3_KERNELS", "numba")
+    assert scorer.fused(5)
+    assert not scorer.fused(257)
+    assert not DotProducts(scorer.users.double(), scorer.items.double()).fused(5)
