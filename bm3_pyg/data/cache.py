@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bm3_pyg.errors import WriteError, one_line, warn_once
 from bm3_pyg.files import atomic_folder
 from bm3_pyg.later import Later
+from bm3_pyg.waiting import waiting
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +43,8 @@ def cached(name: str, key: Mapping[str, Any], build: Callable[[], HeteroData]) -
     entry = cache_folder() / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', name)}-{digest[:32]}"
     if (data := _read_or_none(entry)) is not None:
         return data
-    data = build()
+    with waiting(f"making {name}, which is kept for the next time"):
+        data = build()
     shutil.rmtree(entry, ignore_errors=True)
     try:
         with atomic_folder(entry) as folder:

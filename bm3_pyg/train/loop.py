@@ -33,6 +33,7 @@ from bm3_pyg.train.numbers import RunNumbers
 from bm3_pyg.train.progress import Progress
 from bm3_pyg.train.run import RunFolder
 from bm3_pyg.train.settings import TrainConfig
+from bm3_pyg.waiting import waiting
 
 UNMEASURED = {
     "val": "no validation interactions: nothing is selected by it, the last epoch is kept",
@@ -157,7 +158,7 @@ def _train(
         with stop_flag() if folder else nullcontext(StopFlag()) as stop:
             loop.run(stop)
         stopping.load_best()
-        with part("rank"):
+        with part("rank"), waiting("ranking the test split"):
             test = held_out.ranking("test")
         return _tested(test, held_out, folder, stopping.best_epoch, stopping.best, loop.history)
 
@@ -287,7 +288,7 @@ def _without_training(held_out: HeldOut, folder: RunFolder | None, callbacks: Se
 
 def _validate(held_out: HeldOut, record: dict[str, Any]) -> None:
     started = time.perf_counter()
-    with part("rank"):
+    with part("rank"), waiting("ranking the validation split"):
         record["val"] = held_out.rank("val")
     record["eval_seconds"] = time.perf_counter() - started
 

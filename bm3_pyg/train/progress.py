@@ -26,7 +26,8 @@ class Progress:
         self.bar = tqdm(
             total=max_epochs, unit="epoch", disable=not verbose or self.lines, dynamic_ncols=True, leave=True
         )
-        self.printed_at = time.monotonic()
+        self.began = time.monotonic()
+        self.printed_at: float | None = None
         self.line = ""
 
     def resume(self, history: list[dict[str, Any]]) -> None:
@@ -38,7 +39,7 @@ class Progress:
     def step(self, step: int, steps: int) -> None:
         self.bar.set_description(f"step {step}/{steps}", refresh=False)
         self.bar.update(0)
-        if self.lines and time.monotonic() - self.printed_at > 6 * LINE_SECONDS:
+        if self.lines and time.monotonic() - (self.printed_at or self.began) > 6 * LINE_SECONDS:
             self._print(f"  step {step} of {steps}")
 
     def epoch(self, record: dict[str, Any], best_epoch: int, best: dict[str, float]) -> None:
@@ -50,7 +51,7 @@ class Progress:
         self.bar.set_postfix_str(summary, refresh=False)
         self.bar.update(1)
         self.line = f"epoch {record['epoch']:>4}/{self.max_epochs}  {summary}  {record['train_seconds']:.2f} s"
-        if self.lines and time.monotonic() - self.printed_at >= LINE_SECONDS:
+        if self.lines and (self.printed_at is None or time.monotonic() - self.printed_at >= LINE_SECONDS):
             self._print(self.line)
 
     def close(self) -> None:

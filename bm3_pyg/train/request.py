@@ -20,6 +20,7 @@ from bm3_pyg.train.settings import (
     split_settings,
     with_preset,
 )
+from bm3_pyg.waiting import waiting
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -90,7 +91,7 @@ def train_run(request: RunRequest) -> TrainedRun:
 
     from bm3_pyg.data import load_dataset
 
-    with part("read"):
+    with part("read"), waiting(f"reading {source['source']}"):
         data = load_dataset(**source)
 
     from bm3_pyg.train.loop import fit

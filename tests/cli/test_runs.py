@@ -48,8 +48,11 @@ def test_a_profile_says_where_the_time_went(bm3: Run, shop: Path) -> None:
     code, out, err = bm3("train", shop, "--out", "run", "--profile", "--set", "max_epochs=1")
     assert code == 0
     assert out.splitlines()[-1] == "run"
-    table = err.splitlines()[-len(PARTS) - 2 :]
+    lines = err.splitlines()
+    start = next(place for place, line in enumerate(lines) if line.split() == ["seconds", "share"])
+    table, beside = lines[start : start + len(PARTS) + 2], lines[start + len(PARTS) + 2 :]
     assert [line.split()[2] for line in table[1:-1]] == [*PARTS]
+    assert [line.split()[1] for line in beside] == ["write"]
     recorded = json.loads(Path("run/environment.json").read_text())["seconds"]
     assert sum(recorded.values()) <= float(table[-1].split()[0]) + 0.1
 

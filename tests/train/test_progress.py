@@ -19,8 +19,14 @@ def test_plain_lines_away_from_a_terminal(capsys: pytest.CaptureFixture[str], mo
     assert capsys.readouterr().err == line
 
 
-def test_the_last_epoch_is_always_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_epoch_and_the_last_are_always_shown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 3600.0)
     shown = Progress(9, verbose=True)
+    shown.epoch({**RECORD, "epoch": 1}, 0, {})
+    assert "epoch    1/9" in capsys.readouterr().err
+    shown.epoch({**RECORD, "epoch": 2}, 0, {})
     shown.epoch(RECORD, 0, {})
     assert capsys.readouterr().err == ""
     shown.close()
