@@ -9,6 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
+from bm3_pyg.cli import main
+
 TRAIN = [sys.executable, "-m", "bm3_pyg.cli", "train"]
 SETTINGS = ["--set", "max_epochs=12", "checkpoint_seconds=0", "--seed", "1"]
 
@@ -24,13 +28,13 @@ def kill_when(process: subprocess.Popen[bytes], history: Path, epochs: int) -> N
 
 
 def test_kill_and_resume(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
+    environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(torch.get_num_threads())}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([*TRAIN, "demo", "--out", str(whole), *SETTINGS], check=True, env=environment, capture_output=True)
+    assert main(["train", "demo", "--out", str(whole), *SETTINGS]) == 0
     process = subprocess.Popen(
         [*TRAIN, "demo", "--out", str(killed), *SETTINGS], env=environment, stderr=subprocess.DEVNULL
     )
     kill_when(process, killed / "history.jsonl", epochs=4)
     assert not (killed / "metrics.json").exists()
-    subprocess.run([*TRAIN, "--resume", "--out", str(killed)], check=True, env=environment, capture_output=True)
+    assert main(["train", "--resume", "--out", str(killed)]) == 0
     assert (killed / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()

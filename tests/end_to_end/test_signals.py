@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from bm3_pyg.cli import main
+
 ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": "1"}
 BM3 = [sys.executable, "-m", "bm3_pyg.cli"]
 SETTINGS = ["--set", "max_epochs=100000", "patience=100000"]
@@ -77,9 +79,7 @@ def test_training_stops_and_goes_on(tmp_path: Path, number: signal.Signals, epoc
         *("config.yaml", "environment.json", "history.jsonl", "best.pt", "last.pt")
     }
     done = lines_of(out)
-    again = start("train", "--resume", "--out", str(out), "--set", f"max_epochs={done + 2}")
-    assert again.wait(timeout=240) == 0, again.communicate()
-    again.communicate()
+    assert main(["train", "--resume", "--out", str(out), "--set", f"max_epochs={done + 2}"]) == 0
     assert lines_of(out) == done + 2
 
 
@@ -153,13 +153,12 @@ def test_two_sweeps_on_one_folder(tmp_path: Path) -> None:
     first.communicate(timeout=120)
 
 
-def test_two_that_resume_one_run(tmp_path: Path) -> None:
+def test_two_that_resume_one_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     first = start("train", "demo", "--out", str(out), *SETTINGS)
     wait_until(lambda: lines_of(out) >= 1, first)
-    second = start("train", "--resume", "--out", str(out))
-    _, errors = second.communicate(timeout=120)
-    assert (second.returncode, errors.splitlines()[-1]) == (2, f"bm3: {out}: in use by pid {first.pid}")
+    assert main(["train", "--resume", "--out", str(out)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"bm3: {out}: in use by pid {first.pid}"
     first.terminate()
     first.communicate(timeout=120)
     epochs = [json.loads(line)["epoch"] for line in (out / "history.jsonl").read_text().splitlines()]
