@@ -29,7 +29,7 @@ OPTIONS = {
 """Of the command line, for arguments of :func:`bm3_pyg.data.load_dataset` that are no files."""
 
 
-NOT_COMPARED = ("packages", "command", "data", "resumed", "after_epoch")
+NOT_COMPARED = ("packages", "command", "data", "resumed", "after_epoch", "seconds", "seconds_beside")
 
 
 def environment_of(runs: Sequence[Run], warnings: list[str]) -> dict[str, Any]:
