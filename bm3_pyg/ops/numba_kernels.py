@@ -283,11 +283,12 @@ def sleep_rules(starts, step, sizes, widths, decay, shrink, tolerance, depth, to
             continue
         weight = np.empty(terms)
         place = np.empty(terms)
-        mass = 0.0
-        exact = 0.0
         for j in range(terms):
             weight[j] = decay[j] * sizes[start + 1 + j]
             place[j] = shrink[j] * widths[start + 1 + j]
+        mass = 0.0
+        exact = 0.0
+        for j in range(terms):
             mass += weight[j]
             exact += weight[j] / place[j]
         if mass <= 0.0:
@@ -311,9 +312,10 @@ def sleep_rules(starts, step, sizes, widths, decay, shrink, tolerance, depth, to
             value += share / pivot
             if abs(exact - value) <= tolerance * exact:
                 break
-            after = 0.0
             for j in range(terms):
                 older[j], newer[j] = newer[j], (place[j] - middle) * newer[j] - link * older[j]
+            after = 0.0
+            for j in range(terms):
                 after += weight[j] * newer[j] * newer[j]
             link = after / norm
             if link <= 1e-28 * middle * middle:
