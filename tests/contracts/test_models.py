@@ -26,7 +26,7 @@ from bm3_pyg.serving import similar_items
 from bm3_pyg.train.settings import build_model
 
 TRAINABLE = [name for name, cls in MODELS.items() if hasattr(cls, "loss")]
-CONFIG = TrainConfig(max_epochs=2, batch_size=200, lr=0.01, seed=3)
+CONFIG = TrainConfig(max_epochs=2, batch_size=200, lr=0.01, seed=3, save_features=True)
 USERS = torch.tensor([5, 0, 69, 5, 33])
 
 every_model = pytest.mark.parametrize("name", MODELS)

@@ -17,7 +17,7 @@ from bm3_pyg.protocols import Recommender, Trainable
 from bm3_pyg.train.settings import build_model
 
 TRAINABLE = [name for name, cls in MODELS.items() if hasattr(cls, "loss")]
-CONFIG = TrainConfig(max_epochs=3, batch_size=200, lr=0.01, checkpoint_seconds=0)
+CONFIG = TrainConfig(max_epochs=3, batch_size=200, lr=0.01, checkpoint_seconds=0, save_features=True)
 
 
 @pytest.fixture(scope="module")
