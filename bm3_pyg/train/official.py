@@ -16,6 +16,7 @@ from bm3_pyg.errors import RunError
 from bm3_pyg.eval import evaluate
 from bm3_pyg.files import check_not_in_use
 from bm3_pyg.models.bm3 import BM3, OFFICIAL_NAMES
+from bm3_pyg.timeline import part, recorded
 from bm3_pyg.train.checkpoint import check_archive
 from bm3_pyg.train.run import RunFolder
 from bm3_pyg.train.run_files import check_new_run
@@ -78,6 +79,7 @@ def read_official_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[
     return weights, {ours: settings[theirs] for theirs, ours in OPTIONS.items() if theirs in settings}
 
 
+@recorded()
 def import_checkpoint(
     path: str | Path,
     data: HeteroData,
@@ -99,14 +101,15 @@ def import_checkpoint(
     Raises:
         RunError: if the checkpoint cannot be read, does not fit ``data``, or ``out`` exists.
     """
-    weights, recorded = read_official_checkpoint(path)
-    model = BM3.from_data(data, **{**recorded, **(options or {})})
+    weights, trained_with = read_official_checkpoint(path)
+    model = BM3.from_data(data, **{**trained_with, **(options or {})})
     model.load_official_state_dict(weights, names or OFFICIAL_NAMES)
     config = replace(config or TrainConfig(), save_features=True)
     check_not_in_use(out)
     check_new_run(out)
     splits = [split for split in ("val", "test") if edges_of(data, split).size(1)]
-    tasks = {split: evaluate(model, data, split, mask=config.mask) for split in splits}
+    with part("rank"):
+        tasks = {split: evaluate(model, data, split, mask=config.mask) for split in splits}
     with RunFolder.open(out, model, data, config) as folder:
         folder.begin()
         folder.save_best(model, epoch=0)

@@ -17,6 +17,7 @@ from torch_geometric.data import HeteroData
 from bm3_pyg import BM3, evaluate, load_run
 from bm3_pyg.errors import RunError
 from bm3_pyg.train.official import import_checkpoint, read_official_checkpoint
+from bm3_pyg.train.run_files import RunFiles
 
 
 @pytest.fixture
@@ -79,6 +80,7 @@ def test_a_checkpoint_becomes_a_run(small_data: HeteroData, tmp_path: Path, offi
     assert torch.equal(loaded.user_embedding, weights["user_embedding.weight"])
     assert torch.equal(loaded.features["image"].weight, weights["image_embedding.weight"])
     assert evaluate(loaded, small_data) == evaluate(model, small_data)
+    assert RunFiles(tmp_path / "run").environment()["seconds"]["rank"] > 0
 
 
 def test_a_bare_state_dict_will_do(small_data: HeteroData, tmp_path: Path) -> None:
