@@ -12,8 +12,14 @@ from typing import Any
 from bm3_pyg.timeline import part
 from bm3_pyg.waiting import waiting
 
+
+def _disable(fn: Any = None, *_: Any, **__: Any) -> Any:
+    """What is not compiled needs no keeping from it; without ``fn`` this is called as a decorator with arguments."""
+    return _disable if fn is None else fn
+
+
 SELDOM_NEEDED: dict[str, dict[str, Any]] = {
-    "torch._dynamo": {"disable": lambda function, *_, **__: function},
+    "torch._dynamo": {"disable": _disable},
     "torch.distributed.tensor": {"DTensor": type("DTensor", (), {})},
     "torch_geometric.datasets": {},
 }

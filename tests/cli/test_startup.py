@@ -59,6 +59,9 @@ def test_what_is_loaded_late_is_there_when_it_is_used(tmp_path: Path) -> None:
 from bm3_pyg.cli.startup import load_when_used
 load_when_used()
 import torch
+import torch._dynamo
+assert all(disable(len) is len for disable in (torch._dynamo.disable, torch._dynamo.disable(recursive=False)))
+assert type(torch._dynamo).__name__ == "_StandIn"
 from torch_geometric.datasets import Planetoid
 assert Planetoid.__name__ == "Planetoid"
 torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))]).step()
