@@ -55,8 +55,8 @@ class Writer:
                 passed.set()
 
         self.do(task, passed)
-        self._durable[path] = self._mark()
         self._wait_for(passed)
+        self._durable[path] = self._mark()
 
     def wait(self, path: Path | None = None) -> None:
         """Until all is done, or what was saved to ``path``."""
