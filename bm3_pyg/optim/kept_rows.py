@@ -58,7 +58,7 @@ class KeptRows(nn.Module):
         """Raise :class:`ConfigError`."""
         raise ConfigError(
             f"features: of {self.size:,} rows that were trained, the run kept those of the {len(self.rows):,} items "
-            "without training interactions; to have them all, train with save_features=true"
+            "without training interactions; save_features=true keeps them all, and a new model can resume the run"
         )
 
     def extra_repr(self) -> str:

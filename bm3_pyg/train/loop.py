@@ -87,7 +87,8 @@ def fit(
         resume: continue the run in ``out`` where its last checkpoint left it. On a CPU the result is bit-identical to
             that of an uninterrupted run where the type of processor, the versions, the number of threads and the
             kernels (``BM3_KERNELS``) are the same, else it is the same but for rounding. Only ``max_epochs``,
-            ``min_epochs``, ``patience`` and ``checkpoint_seconds`` may differ from the first call.
+            ``min_epochs``, ``patience`` and ``checkpoint_seconds`` may differ from the first call. A model that kept a
+            part of its features (see below) is not trained further: resume with a new one.
         callbacks: functions called with each epoch's record.
         verbose: show a progress bar on a terminal, lines elsewhere.
         command: the command line that the run was started with, for its environment.json; recorded, not obeyed.
@@ -188,11 +189,9 @@ class _Loop:
                 self._end_epoch(losses)
             if stop.set:
                 self._save()
-                self._written()
                 raise self._stopped(f"in epoch {self.epochs.position.epoch + 1}")
         self._save()
         if stop.set:
-            self._written()
             raise self._stopped("before the test")
 
     def _begin(self, folder: RunFolder) -> None:
@@ -256,12 +255,8 @@ class _Loop:
         self.folder.save_last({**last, "evaluated": bool(self.history) and "val" in self.history[-1]})
         self.saved_at = time.monotonic()
 
-    def _written(self) -> None:
-        """Wait until all that is saved is on the disk."""
-        if self.folder is not None:
-            self.folder.writer.wait()
-
     def _stopped(self, where: str) -> KeyboardInterrupt:
+        """The interrupt, once all that is saved is on the disk."""
         assert self.folder is not None
         self.folder.write_seconds()
         return KeyboardInterrupt(f"stopped {where}; resume {self.folder.path} to go on")

@@ -77,6 +77,14 @@ def test_what_would_read_another_row_is_refused(small_data: HeteroData, tmp_path
     assert not (tmp_path / "again").exists()
 
 
+def test_a_run_goes_on_with_a_new_model(small_data: HeteroData, tmp_path: Path) -> None:
+    fitted = trained(small_data, tmp_path / "run")
+    config, new = TrainConfig(max_epochs=4, batch_size=100, lr=0.01), BM3.from_data(small_data, embedding_dim=8)
+    with pytest.raises(ConfigError, match="a new model can resume the run"):
+        fit(fitted, small_data, config, tmp_path / "run", resume=True)
+    assert len(fit(new, small_data, config, tmp_path / "run", resume=True, verbose=False).history) == 4
+
+
 @pytest.mark.parametrize("how", ["asked for", "in memory", "frozen", "of an own class"])
 def test_what_is_kept_whole(small_data: HeteroData, tmp_path: Path, how: str) -> None:
     class Own(BM3):
