@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from llvmlite.binding import get_host_cpu_features
 from torch import Tensor
 
 from bm3_pyg.errors import DataError
@@ -128,6 +134,22 @@ def test_fused_lists_leave_out_what_is_not_a_number() -> None:
     finite = [row for row in range(10) if row != 3]
     assert (values[finite] > -torch.inf).sum(1).tolist() == [89] * 9
     assert 7 not in ids[finite][:, :89]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("backend", ["numba"], indirect=True)
+@pytest.mark.skipif(not get_host_cpu_features().get("avx512f"), reason="the other tests take these loops here")
+def test_lists_of_a_processor_without_avx512(tmp_path: Path) -> None:
+    script = f"""
+import llvmlite.binding
+import pytest
+llvmlite.binding.get_host_cpu_features = dict
+code = pytest.main(["-q", "-k", "fused", {__file__!r}])
+from bm3_pyg.ops.numba_dots import ROWS, WIDTH
+raise SystemExit(code or (ROWS, WIDTH) != (6, 16))
+"""
+    haswell = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma", "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], env=os.environ | haswell, check=True)
 
 
 def test_what_is_fused(monkeypatch: pytest.MonkeyPatch) -> None:
