@@ -104,8 +104,12 @@ def test_an_interrupt_gives_up_what_is_not_in_its_temporary_file(
     with held_up(monkeypatch) as go:
         writer.save(tmp_path / "best.pt", {"weight": torch.zeros(10)})
 
+        wait = threading.Event.wait
+
         def interrupted(self: threading.Event, timeout: float | None = None) -> bool:
-            raise KeyboardInterrupt
+            if threading.current_thread() is threading.main_thread():
+                raise KeyboardInterrupt
+            return wait(self, timeout)
 
         with monkeypatch.context() as patch:
             patch.setattr("bm3_pyg.train.writer.Event.wait", interrupted)
