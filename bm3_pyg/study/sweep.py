@@ -203,7 +203,8 @@ def train_one(sweep: Sweep, out: Path, setting: Setting, seed: int) -> None:
             data = load_dataset(**sweep.source, corrupt=setting.corrupt)
         model = build_model(data, options, seed, sweep.device, setting.model)
         try:
-            fit(model, data, TrainConfig(**{**training, "seed": seed}), folder, resume=is_run(folder))
+            config = TrainConfig(**{**training, "seed": seed})
+            fit(model, data, config, folder, resume=is_run(folder), keep_features=False)
         except InUseError:  # it came before
             continue
 

@@ -7,9 +7,12 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch_geometric.data import HeteroData
 
+from bm3_pyg.data import load_dataset, modalities
 from bm3_pyg.errors import ConfigError, RunError
 from bm3_pyg.files import locked_folder
 from bm3_pyg.study.search import Setting, Sweep, read_sweep
@@ -42,8 +45,17 @@ def test_runs_are_done_once_and_a_failed_one_is_tried_again(
     assert (out / good.name / "seed-0" / "metrics.json").stat().st_mtime_ns == before
 
 
-def test_one_run_is_that_of_fit_and_takes_what_fits_its_model(shop: Path, tmp_path: Path) -> None:
+def test_one_run_is_that_of_fit_and_takes_what_fits_its_model(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep = sweep_of(shop, Setting("popularity"), Setting("bm3", ("dropout=0.3",)))
+    read: list[HeteroData] = []
+
+    def load(**source: Any) -> HeteroData:
+        read.append(load_dataset(**source))
+        return read[-1]
+
+    monkeypatch.setattr("bm3_pyg.data.load_dataset", load)
     for setting in sweep.settings:
         (tmp_path / "out" / setting.name).mkdir(parents=True)
         train_one(sweep, tmp_path / "out", setting, 0)
@@ -52,6 +64,7 @@ def test_one_run_is_that_of_fit_and_takes_what_fits_its_model(shop: Path, tmp_pa
     assert json.loads((finished[1].folder / "metrics.json").read_text())["test"] == finished[1].test
     config = (finished[1].folder / "config.yaml").read_text()
     assert "dropout: 0.3" in config
+    assert [modalities(data) for data in read] == [{}, {}]  # the models have them
 
 
 def test_who_waits_for_another_process_builds_nothing(
