@@ -50,8 +50,9 @@ class Writer:
                 with temporary.open("wb") as file:
                     pieces = _Pieces(file, self._given_up)
                     torch.save(content, cast(IO[bytes], pieces))
-                    if pieces.failure is not None:
-                        raise pieces.failure
+                    failure, pieces.failure = pieces.failure, None  # PyTorch's own writer keeps the pieces alive with it
+                    if failure is not None:
+                        raise failure
                 passed.set()
 
         self.do(task, passed)

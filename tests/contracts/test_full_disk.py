@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,8 +155,13 @@ def test_a_run_stops_and_goes_on_when_there_is_room(
 
     whole, out = tmp_path / "whole", tmp_path / "run"
     fit(build(), demo, config, whole, verbose=False)
+    stopped = build()
     with small_files(size), pytest.raises(WriteError, match=rf"^{out}[^\n]*: cannot be written \(the file would be"):
-        fit(build(), demo, config, out, verbose=False)
+        fit(stopped, demo, config, out, verbose=False)
+    let_go = weakref.ref(stopped)
+    del stopped
+    gc.collect()
+    assert let_go() is None
     assert not (out / "metrics.json").exists()
     assert not out.exists() or not [path for path in out.iterdir() if path.name.endswith(".tmp")]
     fit(build(), demo, config, out, resume=(out / "config.yaml").exists(), verbose=False)
