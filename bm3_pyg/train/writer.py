@@ -50,7 +50,7 @@ class Writer:
                 with temporary.open("wb") as file:
                     pieces = _Pieces(file, self._given_up)
                     torch.save(content, cast(IO[bytes], pieces))
-                    failure, pieces.failure = pieces.failure, None  # PyTorch's own writer keeps the pieces alive with it
+                    failure, pieces.failure = pieces.failure, None  # PyTorch keeps the pieces alive, and it with them
                     if failure is not None:
                         raise failure
                 passed.set()
