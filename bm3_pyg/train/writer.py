@@ -29,7 +29,7 @@ class Writer:
     def __init__(self) -> None:
         self._tasks: SimpleQueue[tuple[Callable[[], object], Event] | None] = SimpleQueue()
         self._failure: BaseException | None = None
-        self._given_up = Event()
+        self._given_up, self._ended = Event(), Event()
         self._durable: dict[Path, Event] = {}
         self._thread = threading.Thread(target=self._work, name="bm3-writer", daemon=True)
         self._thread.start()
@@ -65,12 +65,14 @@ class Writer:
 
     def close(self) -> None:
         """Do what is left and end. Interrupted, what has not been begun is left out."""
+        if not self._thread.is_alive():  # it stays behind when a process forks
+            return
         self._tasks.put(None)
         try:
-            self._thread.join()
+            self._ended.wait()  # join, if interrupted, takes the thread for ended, up to Python 3.12
         except BaseException:
             self._given_up.set()
-            self._thread.join()
+            self._ended.wait()
             raise
 
     def _mark(self) -> Event:
@@ -100,6 +102,7 @@ class Writer:
                 except BaseException as error:
                     self._failure = error
             passed.set()
+        self._ended.set()
 
 
 class _Pieces:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -118,6 +119,18 @@ def test_an_interrupt_gives_up_what_is_not_in_its_temporary_file(
         go.set()
     writer.close()
     assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
+
+
+def test_a_writer_stays_behind_when_a_process_forks(tmp_path: Path) -> None:
+    writer = Writer()
+    writer.wait()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(10)
+        writer.close()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    writer.close()
 
 
 def test_a_large_checkpoint_is_given_up_within(tmp_path: Path) -> None:
