@@ -51,6 +51,7 @@ def test_python_by_itself_is_silent(caplog: pytest.LogCaptureFixture, monkeypatc
     monkeypatch.setattr(threading, "Timer", None)  # not even made
     with caplog.at_level(logging.WARNING, "bm3_pyg.waiting"), waiting("reading"):
         pass
+    assert not caplog.messages
 
 
 def test_an_error_goes_on(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
