@@ -31,6 +31,8 @@ def waiting(what: str) -> Iterator[None]:
 
 
 def _tell(what: str) -> None:
+    if what in _told:  # by another thread, since
+        return
     _told.add(what)
     with suppress(BaseException):  # nobody reads: the thread that works will find out
         LOG.info("%s ...", what)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bm3_pyg import waiting as module
-from bm3_pyg.waiting import waiting
+from bm3_pyg.waiting import _tell, waiting
 
 
 @pytest.fixture(autouse=True)
@@ -58,3 +58,10 @@ def test_an_error_goes_on(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCap
     with caplog.at_level(logging.INFO, "bm3_pyg.waiting"), pytest.raises(ValueError, match="bad"), waiting("reading"):
         raise ValueError("bad")
     assert not caplog.messages
+
+
+def test_two_threads_that_wait_for_one_thing_tell_it_once(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "bm3_pyg.waiting"):
+        for _ in range(2):
+            _tell("compiling twice")
+    assert caplog.messages == ["compiling twice ..."]
